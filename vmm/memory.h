@@ -1,0 +1,75 @@
+/*
+ * Guest memory. The slots are the single truth of what a guest can reach, and
+ * memory_at() is the one gate through which the monitor reaches it.
+ */
+#ifndef TWOFOLD_VMM_MEMORY_H
+#define TWOFOLD_VMM_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ept/addr.h"
+#include "vmm/error.h"
+
+/* RAM that does not fit below the hole continues at 4 GiB. */
+#define MEMORY_HOLE_START UINT64_C(0xc0000000)
+#define MEMORY_HOLE_END   UINT64_C(0x100000000)
+
+enum mem_backing {
+    MEM_ANON,       /* anonymous, 4 KiB pages only */
+    MEM_THP,        /* anonymous, transparent huge pages asked for */
+    MEM_MEMFD,      /* memfd, shared */
+    MEM_HUGETLB_2M, /* reserved 2 MiB pages */
+    MEM_HUGETLB_1G, /* reserved 1 GiB pages */
+};
+
+/* A contiguous run of guest RAM. Host pages behind it belong to `struct memory`. */
+struct mem_slot {
+    gpa_t base;
+    uint64_t size; /* bytes, a multiple of the backing's page size */
+    uint8_t *host; /* hva of `base` */
+    enum mem_backing backing;
+};
+
+struct memory;
+
+/* The command line's name of a backing; NULL when `b` is none. */
+const char *mem_backing_name(enum mem_backing b);
+
+/* Parses such a name. Returns 0, or -EINVAL with the names listed in `err`. */
+int mem_backing_parse(const char *name, enum mem_backing *out, struct error *err);
+
+/* Bytes of one page of this backing: the size that RAM must be a multiple of. */
+uint64_t mem_backing_page(enum mem_backing b);
+
+/*
+ * Reserves `bytes` of guest RAM, split around the hole. Nothing is touched, so
+ * a fresh guest reads zeros. hugetlb backings are reserved at once and fail
+ * here, with the number of missing pages, rather than by SIGBUS later.
+ * On success *out is owned by the caller; free it with memory_destroy().
+ */
+int memory_create(struct memory **out, uint64_t bytes, enum mem_backing backing, struct error *err);
+void memory_destroy(struct memory *mem);
+
+/* Tells KVM of every slot (KVM_SET_USER_MEMORY_REGION). Returns 0 or -errno. */
+int memory_register(struct memory *mem, int vm_fd, struct error *err);
+
+/* The slots in ascending order of gpa; *count receives how many. */
+const struct mem_slot *memory_slots(const struct memory *mem, size_t *count);
+
+/* Bytes of RAM in all slots together. */
+uint64_t memory_size(const struct memory *mem);
+
+/*
+ * The gate: the hva of [at, at + len) when all of it lies in one slot, else
+ * NULL. len 0 is NULL. The pointer is valid until memory_destroy(). What lies
+ * behind it is written by the guest at any time: read each value once.
+ */
+void *memory_at(const struct memory *mem, gpa_t at, uint64_t len);
+
+/* Copies through the gate; may cross slots that touch. 0, or -EFAULT with nothing copied. */
+int memory_read(const struct memory *mem, gpa_t at, void *buf, uint64_t len);
+int memory_write(const struct memory *mem, gpa_t at, const void *buf, uint64_t len);
+
+#endif
