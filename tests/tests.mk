@@ -1,0 +1,80 @@
+# Unit tests, fuzz targets, test kernels, benchmarks, and the targets that run them.
+
+-include tests/kernels/kernels.mk
+
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
+TEST_SRC  = $(UNIT_SRC) $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
+
+$(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
+	@mkdir -p $(@D)
+	@echo "  TEST    $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LDFLAGS) $(LIB) -lcmocka $(LDLIBS)
+
+-include $(UNIT_BIN:%=%.d)
+
+# A fuzz target is one file; the library is compiled once more, by clang with coverage.
+FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/tests/fuzz/%)
+FUZZ_OBJ  := $(LIB_SRC:%.c=$(BUILD)/fuzz-obj/%.o)
+FUZZ_FLAGS := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer
+
+$(BUILD)/fuzz-obj/%.o: %.c | $(GENERATED)
+	@mkdir -p $(@D)
+	@echo "  FUZZ-CC $<"
+	$(Q)clang $(CPPFLAGS) $(CSTD) -Wall $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -pthread \
+		-MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
+	@mkdir -p $(@D)
+	@echo "  FUZZ    $@"
+	$(Q)clang $(CPPFLAGS) $(CSTD) -Wall $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(LDLIBS)
+
+-include $(FUZZ_OBJ:.o=.d)
+
+BENCH_SRC := $(wildcard tests/bench/*.c)
+BENCH_BIN := $(if $(BENCH_SRC),$(BUILD)/tests/bench/bench)
+
+$(BUILD)/tests/bench/bench: $(BENCH_SRC) $(wildcard tests/bench/*.h) $(LIB)
+	@mkdir -p $(@D)
+	@echo "  BENCH   $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $(BENCH_SRC) $(LDFLAGS) $(LIB) $(LDLIBS) -lm
+
+.PHONY: tests fuzzers check check-full check-build lint bench demo format fuzz
+tests: $(UNIT_BIN) $(TEST_KERNELS)
+fuzzers: $(FUZZ_BIN)
+
+demo: ## install what is missing, build, and run the tiny guest
+	$(Q)scripts/deps build
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)scripts/demo $(BUILD)
+
+# What every suite of tests/run needs, in all builds.
+check-build:
+	$(Q)scripts/deps build check lab
+	$(Q)$(MAKE) --no-print-directory all tests fuzzers appliance compile_commands.json
+	$(Q)$(MAKE) --no-print-directory TYPE=sanitize BUILD=$(BUILD)-sanitize all tests
+
+check: check-build ## install what is missing, build, and run all tests
+	$(Q)tests/run --build $(BUILD)
+
+check-full: check-build ## check, and what takes too long for every day
+	$(Q)tests/run --build $(BUILD) --full
+
+lint: compile_commands.json ## formatting, static analysis, headers, layering
+	$(Q)scripts/deps build check
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)tests/run --build $(BUILD) lint
+
+format: ## reformat every C file
+	$(Q)git ls-files '*.[ch]' | xargs clang-format -i
+
+fuzz: ## fuzz for ten minutes a target (SECONDS=600)
+	$(Q)scripts/deps build check
+	$(Q)$(MAKE) --no-print-directory fuzzers
+	$(Q)tests/fuzz/run --build $(BUILD) --seconds $(or $(SECONDS),600)
+
+bench: ## measure start, exits and memory against their baselines
+	$(Q)scripts/deps build check
+	$(Q)$(MAKE) --no-print-directory all tests $(BUILD)/tests/bench/bench
+	$(Q)$(BUILD)/tests/bench/bench --build $(BUILD)
