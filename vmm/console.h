@@ -20,22 +20,39 @@ typedef void (*console_input)(void *ctx, const unsigned char *buf, size_t len);
 typedef void (*console_quit)(void *ctx);
 
 /*
- * Opens the host end. With CONSOLE_STDIO and a terminal, the terminal is put
- * in raw mode until console_destroy(), also when the process is killed by a
- * catchable signal. `path` is for CONSOLE_FILE.
+ * Opens the host end. With CONSOLE_STDIO and a terminal in the foreground, the
+ * terminal is put in raw mode until console_destroy(), also when the process is
+ * killed by a catchable signal. Other kinds of stdin are read until their end.
+ * `path` is for CONSOLE_FILE, which is emptied first.
  */
 int console_create(struct console **out, enum console_kind kind, const char *path,
                    struct io_loop *loop, struct error *err);
 void console_on_input(struct console *con, console_input fn, console_quit quit, void *ctx);
 
-/* Bytes from the guest, from any thread. Never blocks for ever on a reader that is gone. */
+/*
+ * Bytes from the guest, from any thread. A slow reader of stdout slows the
+ * guest down, as in any pipe; a reader that is gone ends the VM through the
+ * quit callback. A pty that nobody reads and a slow attached client lose output
+ * instead.
+ */
 void console_write(struct console *con, const unsigned char *buf, size_t len);
 
-/* Adds a connected socket as a second screen and keyboard; closes it when it ends. */
-int console_attach(struct console *con, int fd);
+/*
+ * The VM is ending: console_write() blocks no more, neither now nor later, and
+ * drops what can't be written at once. From any thread, safe in signal handlers.
+ */
+void console_release(struct console *con);
+
+/*
+ * Adds a connected socket as a second screen and keyboard. `early` is what was
+ * read from it already. Owns `fd` from here on, also on failure.
+ */
+int console_attach(struct console *con, int fd, const void *early, size_t len);
 
 /* The pty's device path for CONSOLE_PTY, else NULL. */
 const char *console_pty_name(const struct console *con);
+
+/* Closes all clients and gives the terminal back. NULL is fine; the loop must have stopped. */
 void console_destroy(struct console *con);
 
 #endif
