@@ -1,0 +1,29 @@
+/*
+ * Local APIC (x2APIC MSRs where CPUID has them, else MMIO) and IOAPIC.
+ */
+#ifndef GUEST_KERNEL_APIC_H
+#define GUEST_KERNEL_APIC_H
+
+#include <stdint.h>
+
+void apic_init(void);     /* the boot CPU: masks the PIC, maps and enables the local APIC */
+void apic_init_cpu(void); /* each CPU: enables its local APIC */
+void apic_eoi(void);
+uint32_t apic_id(void);
+
+/* Periodic VECTOR_TIMER interrupts on this CPU, hz times a second; 0 stops them. */
+void apic_timer_start(unsigned hz);
+
+/* Sends a fixed interrupt to one CPU (by its number) or to all others. */
+void apic_ipi(unsigned cpu, uint8_t vector);
+void apic_ipi_others(uint8_t vector);
+void apic_nmi_others(void);
+
+/* INIT and STARTUP (first instruction at vector << 12) to a CPU by its APIC id. */
+void apic_send_init(uint32_t id);
+void apic_send_startup(uint32_t id, uint8_t vector);
+
+/* Routes an IOAPIC input (edge, active high) to VECTOR_IRQ_BASE + irq on the boot CPU. */
+void ioapic_route(unsigned irq);
+
+#endif

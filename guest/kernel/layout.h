@@ -1,0 +1,48 @@
+/*
+ * Where things are: kernel addresses, selectors, vectors, stack sizes. Plain
+ * numbers, for C, assembly and the linker script alike. The table with the
+ * reasons is in docs/guest.md, "Memory layout".
+ */
+#ifndef GUEST_KERNEL_LAYOUT_H
+#define GUEST_KERNEL_LAYOUT_H
+
+#ifdef __ASSEMBLER__
+#define UL(n) n
+#else
+#define UL(n) n##UL
+#endif
+
+#define USER_TOP       UL(0x0000800000000000) /* first address above user space */
+#define DIRECT_MAP     UL(0xffff800000000000) /* gpa 0; all RAM, read-write, NX */
+#define KSTACK_BASE    UL(0xffffffff40000000) /* kernel stacks, each above a guard */
+#define KERNEL_BASE    UL(0xffffffff80000000) /* gpa 0 as the image sees it */
+#define KERNEL_PHYS    UL(0x200000)
+#define MMIO_BASE      UL(0xffffffffc0000000) /* 2 MiB windows: local APIC, IOAPIC */
+#define TRAP_STUBS     UL(0xffffffff80200000) /* 256 stubs of TRAP_STUB_SIZE bytes */
+#define TRAP_STUB_SIZE 16
+#define TRAMPOLINE     0x8000 /* gpa of the APs' first instruction */
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE  UL(4096)
+#define LARGE_SIZE UL(0x200000)
+#define HUGE_SIZE  UL(0x40000000)
+
+/* A kernel stack's slot: an unmapped half (the guard) and the stack above it. */
+#define KSTACK_SIZE UL(0x4000)
+#define KSTACK_SLOT UL(0x8000)
+
+#define SEL_KERNEL_CODE 0x08
+#define SEL_KERNEL_DATA 0x10
+#define SEL_USER_DATA   0x1b
+#define SEL_USER_CODE   0x23
+#define SEL_TSS         0x28
+
+#define VECTOR_IRQ_BASE   0x20 /* IOAPIC input n comes in at base + n */
+#define VECTOR_TIMER      0xf0
+#define VECTOR_RESCHEDULE 0xf1
+#define VECTOR_TLB        0xf2
+#define VECTOR_SPURIOUS   0xff
+
+#define MAX_CPUS 64
+
+#endif
