@@ -78,12 +78,10 @@ static void output_failed(struct console *con, int code)
                          strerror(code));
         return;
     }
-    if (code == EPIPE)
-        terminal_message("the reader of stdout is gone; ending the VM");
-    else
-        terminal_message("stdout can't be written: %s; ending the VM", strerror(code));
+    if (code != EPIPE)
+        terminal_message("stdout can't be written: %s", strerror(code));
     if (con->quit)
-        con->quit(con->ctx);
+        con->quit(con->ctx, code == EPIPE ? "the reader of stdout is gone" : "stdout failed");
 }
 
 static void write_blocking(struct console *con, const unsigned char *buf, size_t len)
@@ -181,7 +179,7 @@ static void from_keyboard(struct console *con, const unsigned char *buf, size_t 
         if (what == ESCAPE_HELP)
             terminal_help("end the VM");
         else if (what == ESCAPE_LEAVE && con->quit)
-            con->quit(con->ctx);
+            con->quit(con->ctx, "Ctrl-A x");
     }
 }
 

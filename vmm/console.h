@@ -16,8 +16,12 @@ struct console;
 /* What the guest's side is told: bytes that a person typed. Runs on the I/O thread. */
 typedef void (*console_input)(void *ctx, const unsigned char *buf, size_t len);
 
-/* A person asked to leave (Ctrl-A x). Runs on the I/O thread. */
-typedef void (*console_quit)(void *ctx);
+/*
+ * The VM should end: a person asked for it (Ctrl-A x), or stdout has no reader
+ * any more. `why` is one line for a person, a constant. From any thread; must
+ * not call back into the console, other than console_release().
+ */
+typedef void (*console_quit)(void *ctx, const char *why);
 
 /*
  * Opens the host end. With CONSOLE_STDIO and a terminal in the foreground, the
