@@ -1,0 +1,404 @@
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tools/command.h"
+#include "tools/parse.h"
+#include "vmm/control.h"
+#include "vmm/io_loop.h"
+#include "vmm/vm.h"
+
+#define MEM_DEFAULT (UINT64_C(256) << 20)
+#define MEM_MIN     (UINT64_C(2) << 20)
+
+static const char help[] =
+    "usage: twofold run [OPTIONS] KERNEL [-- ARGS...]\n"
+    "\n"
+    "Runs KERNEL, an ELF file with a PVH note or a multiboot-1 kernel, in a VM.\n"
+    "The guest's serial line is stdin and stdout, its exit value the exit status.\n"
+    "ARGS are appended to the guest's command line.\n"
+    "\n"
+    "  --initrd FILE         an initial RAM disk (multiboot: a module)\n"
+    "  --append TEXT         the guest's command line, before ARGS\n"
+    "  --mem SIZE            guest memory, like 512M or 2G (default 256M)\n"
+    "  --cpus N              virtual CPUs (default 1)\n"
+    "  --name NAME           what ps, stat, stop... call it (default vm-PID)\n"
+    "  --console stdio       the serial line is this terminal (default)\n"
+    "            pty         ... a new pseudo-terminal, its path on stderr\n"
+    "            file:PATH   ... a file, emptied first\n"
+    "  --backing KIND        host pages behind guest memory: anon, thp, memfd,\n"
+    "                        hugetlb-2m, hugetlb-1g (default thp if the host has it)\n"
+    "  --timeout TIME        end the VM after that time, like 10, 500ms, 2m (status 124)\n"
+    "  --trace[=FILE]        a line for each exit to the monitor (default stderr)\n"
+    "  -h, --help            this text\n"
+    "\n"
+    "Keys when stdin is a terminal: Ctrl-A x ends the VM, Ctrl-A h lists the keys.\n"
+    "\n"
+    "Exit status: 0-125 the guest's own, 1 could not be done, 2 wrong usage or file,\n"
+    "124 time-out, 126 the tiny guest panicked, 127 the guest crashed, 143 ended from\n"
+    "outside.\n";
+
+struct run_options {
+    struct vm_config cfg;
+    const char *append;
+    const char *trace_path; /* NULL: stderr */
+    bool trace;
+    bool backing_given;
+    char name[32];
+    char *cmdline;
+};
+
+enum {
+    OPT_INITRD = 256,
+    OPT_APPEND,
+    OPT_MEM,
+    OPT_CPUS,
+    OPT_NAME,
+    OPT_CONSOLE,
+    OPT_BACKING,
+    OPT_TIMEOUT,
+    OPT_TRACE,
+};
+
+static const struct option options[] = {
+    { "initrd", required_argument, NULL, OPT_INITRD },
+    { "append", required_argument, NULL, OPT_APPEND },
+    { "mem", required_argument, NULL, OPT_MEM },
+    { "cpus", required_argument, NULL, OPT_CPUS },
+    { "name", required_argument, NULL, OPT_NAME },
+    { "console", required_argument, NULL, OPT_CONSOLE },
+    { "backing", required_argument, NULL, OPT_BACKING },
+    { "timeout", required_argument, NULL, OPT_TIMEOUT },
+    { "trace", optional_argument, NULL, OPT_TRACE },
+    { "help", no_argument, NULL, 'h' },
+    { NULL, 0, NULL, 0 },
+};
+
+/* --- the command line --------------------------------------------------------- */
+
+static int parse_mem(struct run_options *o, const char *text, struct error *err)
+{
+    int code = parse_size("--mem", text, &o->cfg.mem_bytes, err);
+
+    if (code)
+        return code;
+    if (o->cfg.mem_bytes < MEM_MIN)
+        return error_set(err, -EINVAL, "--mem: '%s' is too little for any guest; give at least 2M",
+                         text);
+    if (o->cfg.mem_bytes % 4096)
+        return error_set(err, -EINVAL, "--mem: '%s' is not a multiple of 4K pages", text);
+    return 0;
+}
+
+static int parse_console(struct run_options *o, const char *text, struct error *err)
+{
+    static const char file[] = "file";
+    size_t n = sizeof(file) - 1;
+
+    if (!strcmp(text, "stdio")) {
+        o->cfg.console = CONSOLE_STDIO;
+    } else if (!strcmp(text, "pty")) {
+        o->cfg.console = CONSOLE_PTY;
+    } else if (!strncmp(text, file, n) && (text[n] == ':' || text[n] == '=') && text[n + 1]) {
+        o->cfg.console = CONSOLE_FILE;
+        o->cfg.console_path = text + n + 1;
+    } else {
+        return error_set(err, -EINVAL, "--console: '%s' is none; use stdio, pty or file:PATH",
+                         text);
+    }
+    return 0;
+}
+
+static int set_option(struct run_options *o, int opt, const char *value, struct error *err)
+{
+    char path[256];
+    uint64_t n;
+    int code = 0;
+
+    switch (opt) {
+    case OPT_INITRD:
+        o->cfg.initrd = value;
+        break;
+    case OPT_APPEND:
+        o->append = value;
+        break;
+    case OPT_MEM:
+        return parse_mem(o, value, err);
+    case OPT_CPUS:
+        code = parse_number("--cpus", value, 1, VM_CPUS_MAX, &n, err);
+        if (!code)
+            o->cfg.cpus = (unsigned)n;
+        break;
+    case OPT_NAME:
+        o->cfg.name = value;
+        return control_path(value, path, sizeof(path), err);
+    case OPT_CONSOLE:
+        return parse_console(o, value, err);
+    case OPT_BACKING:
+        o->backing_given = true;
+        return mem_backing_parse(value, &o->cfg.backing, err);
+    case OPT_TIMEOUT:
+        return parse_seconds("--timeout", value, &o->cfg.timeout_s, err);
+    case OPT_TRACE:
+        o->trace = true;
+        o->trace_path = value;
+        break;
+    default:
+        break;
+    }
+    return code;
+}
+
+/*
+ * Parses what stands before "--". Returns STATUS_OK with one kernel named, or
+ * the status to exit with; *done says that nothing is left to do.
+ */
+static int parse_options(const struct command *cmd, struct run_options *o, int argc, char **argv,
+                         bool *done)
+{
+    struct error err;
+    int opt, code;
+
+    optind = 0;
+    while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+        if (opt == '?' || opt == ':')
+            return command_bad_option(cmd, argv, opt);
+        if (opt == 'h') {
+            *done = true;
+            return command_help(cmd);
+        }
+        code = set_option(o, opt, optarg, &err);
+        if (code)
+            return command_fail(cmd, command_status(code), "%s", err.text);
+    }
+    if (optind == argc)
+        return command_fail(cmd, STATUS_USAGE, "run: no kernel named; see 'twofold run --help'");
+    if (optind < argc - 1)
+        return command_fail(cmd, STATUS_USAGE,
+                            "run: '%s' comes after the kernel; arguments of the guest go after --",
+                            argv[optind + 1]);
+    o->cfg.kernel = argv[optind];
+    return STATUS_OK;
+}
+
+/* --append and ARGS, with one blank between two parts. NULL when memory is out. */
+static char *join_cmdline(const char *append, int argc, char **argv)
+{
+    size_t size = strlen(append) + 1;
+    char *line, *at;
+
+    for (int i = 0; i < argc; i++)
+        size += strlen(argv[i]) + 1;
+    line = malloc(size);
+    if (!line)
+        return NULL;
+    at = stpcpy(line, append);
+    for (int i = 0; i < argc; i++) {
+        if (at != line)
+            *at++ = ' ';
+        at = stpcpy(at, argv[i]);
+    }
+    return line;
+}
+
+/* What is wrong with a file that the command line names is wrong usage: said here, first. */
+static int check_file(const struct command *cmd, const char *what, const char *path)
+{
+    struct stat st;
+
+    if (stat(path, &st) || access(path, R_OK))
+        return command_fail(cmd, STATUS_USAGE, "%s '%s': %s", what, path, strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        return command_fail(cmd, STATUS_USAGE, "%s '%s': is a folder, not a file", what, path);
+    return STATUS_OK;
+}
+
+static bool host_has_thp(void)
+{
+    FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "re");
+    char line[64] = "";
+    bool has;
+
+    if (!f)
+        return false;
+    has = fgets(line, sizeof(line), f) && !strstr(line, "[never]");
+    (void)fclose(f);
+    return has;
+}
+
+/* --- running --------------------------------------------------------------------- */
+
+static void on_signal(void *ctx, int fd, uint32_t events)
+{
+    struct signalfd_siginfo info;
+    char why[64];
+
+    (void)events;
+    if (read(fd, &info, sizeof(info)) != sizeof(info))
+        return;
+    (void)snprintf(why, sizeof(why), "SIG%s", sigabbrev_np((int)info.ssi_signo));
+    vm_end(ctx, VM_END_STOPPED, 0, why);
+}
+
+/*
+ * From here on the signals that would kill us end the VM in good order. One
+ * that our parent made ignored (nohup) stays so. Returns the signalfd or -errno.
+ */
+static int watch_signals(struct vm *vm)
+{
+    static const int wanted[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+    struct sigaction sa;
+    sigset_t set;
+    int fd, code;
+
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        if (sigaction(wanted[i], NULL, &sa) == 0 && sa.sa_handler != SIG_IGN)
+            sigaddset(&set, wanted[i]);
+    }
+    if (sigprocmask(SIG_BLOCK, &set, NULL))
+        return -errno;
+    fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    code = io_loop_add(vm_loop(vm), fd, EPOLLIN, on_signal, vm);
+    if (code) {
+        close(fd);
+        return code;
+    }
+    return fd;
+}
+
+/* Says how the VM ended, where the guest's own exit status does not, and gives the status. */
+static int report(const struct command *cmd, const struct vm_config *cfg, const struct vm_result *r)
+{
+    switch (r->end) {
+    case VM_END_EXIT:
+        if (r->exit_value <= 126)
+            return (int)r->exit_value;
+        return command_fail(cmd, 125, "the guest's exit value %" PRIu32 " became status 125",
+                            r->exit_value);
+    case VM_END_POWEROFF:
+        return STATUS_OK;
+    case VM_END_RESET:
+        return command_fail(cmd, STATUS_OK, "the guest asked for a reset; the VM ended");
+    case VM_END_TIMEOUT:
+        return command_fail(cmd, STATUS_TIMEOUT, "time-out: VM '%s' ran for %g s and was ended",
+                            cfg->name, cfg->timeout_s);
+    case VM_END_STOPPED:
+        return command_fail(cmd, STATUS_ENDED, "VM '%s' was ended%s%s", cfg->name,
+                            r->why[0] ? ": " : "", r->why);
+    case VM_END_CRASH:
+        return command_fail(cmd, STATUS_CRASHED, "the guest crashed%s%s", r->why[0] ? ": " : "",
+                            r->why);
+    case VM_END_NONE:
+    case VM_END_ERROR:
+        break;
+    }
+    return command_fail(cmd, STATUS_FAILED, "VM '%s' failed%s%s", cfg->name, r->why[0] ? ": " : "",
+                        r->why);
+}
+
+static int run_vm(const struct command *cmd, const struct vm_config *cfg)
+{
+    struct control *control = NULL;
+    struct vm_result result = { .end = VM_END_NONE };
+    struct vm *vm = NULL;
+    struct error err = { "" };
+    int signal_fd = -1;
+    int code;
+
+    code = vm_create(&vm, cfg, &err);
+    if (!code)
+        code = control_create(&control, vm, &err);
+    if (!code) {
+        signal_fd = watch_signals(vm);
+        if (signal_fd < 0)
+            code = error_set(&err, signal_fd, "signals can't be watched: %s", strerror(-signal_fd));
+    }
+    if (!code)
+        code = vm_start(vm, &err);
+    if (!code)
+        vm_wait(vm, &result);
+    control_destroy(control);
+    vm_destroy(vm);
+    if (signal_fd >= 0)
+        close(signal_fd);
+    if (code)
+        return command_fail(cmd, command_status(code), "%s", err.text);
+    return report(cmd, cfg, &result);
+}
+
+static int open_trace(const struct command *cmd, struct run_options *o)
+{
+    if (!o->trace)
+        return STATUS_OK;
+    o->cfg.trace = o->trace_path ? fopen(o->trace_path, "we") : stderr;
+    if (!o->cfg.trace)
+        return command_fail(cmd, STATUS_USAGE, "--trace: '%s' can't be written: %s", o->trace_path,
+                            strerror(errno));
+    return STATUS_OK;
+}
+
+static int close_trace(const struct command *cmd, struct run_options *o, int status)
+{
+    if (!o->trace_path || !o->cfg.trace)
+        return status;
+    if (fclose(o->cfg.trace) == 0)
+        return status;
+    return command_fail(cmd, status ? status : STATUS_FAILED, "--trace: '%s' is incomplete: %s",
+                        o->trace_path, strerror(errno));
+}
+
+static int run(const struct command *cmd, int argc, char **argv)
+{
+    struct run_options o = {
+        .cfg = { .mem_bytes = MEM_DEFAULT, .cpus = 1, .console = CONSOLE_STDIO },
+        .append = "",
+    };
+    bool done = false;
+    int own = 1, status;
+
+    while (own < argc && strcmp(argv[own], "--"))
+        own++;
+    status = parse_options(cmd, &o, own, argv, &done);
+    if (status || done)
+        return status;
+    status = check_file(cmd, "kernel", o.cfg.kernel);
+    if (!status && o.cfg.initrd)
+        status = check_file(cmd, "--initrd", o.cfg.initrd);
+    if (status)
+        return status;
+    if (!o.backing_given)
+        o.cfg.backing = host_has_thp() ? MEM_THP : MEM_ANON;
+    if (!o.cfg.name) {
+        (void)snprintf(o.name, sizeof(o.name), "vm-%d", (int)getpid());
+        o.cfg.name = o.name;
+    }
+    o.cmdline = join_cmdline(o.append, own < argc ? argc - own - 1 : 0, argv + own + 1);
+    if (!o.cmdline)
+        return command_fail(cmd, STATUS_FAILED, "run: out of memory");
+    o.cfg.cmdline = o.cmdline;
+    status = open_trace(cmd, &o);
+    if (!status) {
+        status = run_vm(cmd, &o.cfg);
+        status = close_trace(cmd, &o, status);
+    }
+    free(o.cmdline);
+    return status;
+}
+
+const struct command command_run = {
+    .name = "run",
+    .summary = "run a kernel in a VM",
+    .help = help,
+    .run = run,
+};

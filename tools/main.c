@@ -1,0 +1,166 @@
+#include "tools/command.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The order is the one that --help shows. */
+static const struct command *const commands[] = {
+    &command_run,
+    &command_version,
+};
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+int command_fail(const struct command *cmd, int status, const char *fmt, ...)
+{
+    char line[640];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    (void)fprintf(stderr, "twofold: %s\n", line);
+    (void)cmd;
+    return status;
+}
+
+int command_bad_option(const struct command *cmd, char **argv, int opt)
+{
+    const char *arg = argv[optind - 1];
+    const char *what = opt == ':' ? "needs a value" : "is no option of it, or takes no value";
+
+    return command_fail(cmd, STATUS_USAGE, "%s: %s %s; see 'twofold %s --help'", cmd->name, arg,
+                        what, cmd->name);
+}
+
+int command_status(int code)
+{
+    switch (code) {
+    case -EINVAL:
+    case -ENOEXEC:
+    case -E2BIG:
+    case -EFBIG:
+    case -ERANGE:
+    case -ENAMETOOLONG:
+        return STATUS_USAGE;
+    default:
+        return STATUS_FAILED;
+    }
+}
+
+int command_help(const struct command *cmd)
+{
+    (void)fputs(cmd->help, stdout);
+    return STATUS_OK;
+}
+
+static int run_version(const struct command *cmd, int argc, char **argv)
+{
+    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
+        return command_help(cmd);
+    if (argc > 1)
+        return command_fail(cmd, STATUS_USAGE, "version: '%s' is not understood; it takes nothing",
+                            argv[1]);
+    (void)printf("twofold " TWOFOLD_VERSION "\n");
+    return STATUS_OK;
+}
+
+const struct command command_version = {
+    .name = "version",
+    .summary = "print the version",
+    .help = "usage: twofold version\n\nPrints the version of twofold.\n",
+    .run = run_version,
+};
+
+static const struct command *find(const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (!strcmp(commands[i]->name, name))
+            return commands[i];
+    }
+    return NULL;
+}
+
+static void usage(FILE *f)
+{
+    (void)fputs(
+        "usage: twofold COMMAND [OPTIONS...]\n"
+        "\n"
+        "Runs virtual machines on KVM and shows both dimensions of their address translation.\n"
+        "\n",
+        f);
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        (void)fprintf(f, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    (void)fputs("\n'twofold COMMAND --help' says more of each.\n", f);
+}
+
+static int help(int argc, char **argv)
+{
+    const struct command *cmd;
+
+    if (argc < 2) {
+        usage(stdout);
+        return STATUS_OK;
+    }
+    cmd = find(argv[1]);
+    if (!cmd)
+        return command_fail(NULL, STATUS_USAGE, "help: '%s' is no command; see 'twofold --help'",
+                            argv[1]);
+    return command_help(cmd);
+}
+
+/* So that no file we open becomes stdin, stdout or stderr by accident. */
+static bool fill_standard_fds(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+    return fd >= 0;
+}
+
+static int dispatch(int argc, char **argv)
+{
+    const struct command *cmd;
+
+    if (argc < 2) {
+        usage(stderr);
+        return STATUS_USAGE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))
+        return help(argc - 1, argv + 1);
+    if (!strcmp(argv[1], "--version"))
+        return run_version(&command_version, 1, argv);
+    cmd = find(argv[1]);
+    if (!cmd)
+        return command_fail(NULL, STATUS_USAGE, "'%s' is no command; see 'twofold --help'",
+                            argv[1]);
+    return cmd->run(cmd, argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+    int status;
+
+    if (!fill_standard_fds())
+        return STATUS_FAILED;
+    /* A reader that is gone is an error of write(), not a death. */
+    (void)signal(SIGPIPE, SIG_IGN);
+    opterr = 0;
+    status = dispatch(argc, argv);
+    if ((fflush(stdout) || ferror(stdout)) && status == STATUS_OK) {
+        if (errno != EPIPE)
+            (void)fprintf(stderr, "twofold: stdout can't be written: %s\n", strerror(errno));
+        status = STATUS_FAILED;
+    }
+    return status;
+}
