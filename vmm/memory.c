@@ -1,0 +1,322 @@
+#include "vmm/memory.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/kvm.h>
+#include <linux/memfd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vmm/hugepages.h"
+
+#define SLOTS_MAX 2
+
+/* KVM refuses a slot of 2^31 pages or more (KVM_MEM_MAX_NR_PAGES). */
+#define SLOT_BYTES_MAX (((UINT64_C(1) << 31) - 1) << PAGE_SHIFT_4K)
+
+/*
+ * All RAM is one host mapping inside of a larger reservation: aligned so that
+ * gpa and hva agree modulo 2 MiB (1 GiB for large guests), without which the
+ * second dimension could not use huge pages, and with unmapped pages on both sides.
+ */
+struct memory {
+    struct mem_slot slot[SLOTS_MAX];
+    size_t count;
+    uint64_t bytes;
+    void *reserved;
+    size_t reserved_bytes;
+};
+
+static const struct {
+    const char *name;
+    uint64_t page;
+} backings[] = {
+    [MEM_ANON] = { "anon", PAGE_SIZE_4K },
+    [MEM_THP] = { "thp", PAGE_SIZE_4K },
+    [MEM_MEMFD] = { "memfd", PAGE_SIZE_4K },
+    [MEM_HUGETLB_2M] = { "hugetlb-2m", PAGE_SIZE_2M },
+    [MEM_HUGETLB_1G] = { "hugetlb-1g", PAGE_SIZE_1G },
+};
+
+#define BACKINGS (sizeof(backings) / sizeof(backings[0]))
+
+const char *mem_backing_name(enum mem_backing b)
+{
+    return (size_t)b < BACKINGS ? backings[b].name : NULL;
+}
+
+int mem_backing_parse(const char *name, enum mem_backing *out, struct error *err)
+{
+    for (size_t i = 0; i < BACKINGS; i++) {
+        if (strcmp(name, backings[i].name) == 0) {
+            *out = (enum mem_backing)i;
+            return 0;
+        }
+    }
+    return error_set(err, -EINVAL,
+                     "backing '%s' is unknown: use anon, thp, memfd, hugetlb-2m or hugetlb-1g",
+                     name);
+}
+
+uint64_t mem_backing_page(enum mem_backing b)
+{
+    return (size_t)b < BACKINGS ? backings[b].page : PAGE_SIZE_4K;
+}
+
+static int size_check(uint64_t bytes, enum mem_backing backing, struct error *err)
+{
+    uint64_t page = mem_backing_page(backing);
+
+    if ((size_t)backing >= BACKINGS)
+        return error_set(err, -EINVAL, "memory backing %d is unknown", (int)backing);
+    if (bytes == 0)
+        return error_set(err, -EINVAL, "0 bytes of guest memory: a guest needs some");
+    if (bytes % page)
+        return error_set(err, -EINVAL,
+                         "%" PRIu64 " bytes of guest memory are not a multiple of the %s page "
+                         "of backing %s",
+                         bytes, hugepages_size_name(page), mem_backing_name(backing));
+    if (bytes > SIZE_MAX / 2 || bytes > MEMORY_HOLE_START + SLOT_BYTES_MAX)
+        return error_set(err, -EINVAL,
+                         "%" PRIu64 " MiB of guest memory are more than KVM maps: at most "
+                         "%" PRIu64 " MiB",
+                         bytes >> 20, (MEMORY_HOLE_START + SLOT_BYTES_MAX) >> 20);
+    return 0;
+}
+
+/* Maps RAM at `at`, inside of the reservation. Returns 0 or -errno, without a sentence. */
+static int map_backing(uint8_t *at, size_t bytes, enum mem_backing backing)
+{
+    int flags = MAP_FIXED, fd = -1, rc = 0;
+
+    switch (backing) {
+    case MEM_ANON:
+    case MEM_THP:
+        flags |= MAP_PRIVATE | MAP_ANONYMOUS;
+        break;
+    case MEM_MEMFD:
+        flags |= MAP_SHARED;
+        break;
+    case MEM_HUGETLB_2M:
+        flags |= MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | (PAGE_SHIFT_2M << MAP_HUGE_SHIFT);
+        break;
+    case MEM_HUGETLB_1G:
+        flags |= MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | (PAGE_SHIFT_1G << MAP_HUGE_SHIFT);
+        break;
+    }
+    if (backing == MEM_MEMFD) {
+        fd = memfd_create("twofold-ram", MFD_CLOEXEC);
+        if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0) {
+            rc = -errno;
+            goto out;
+        }
+    }
+    if (mmap(at, bytes, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED)
+        rc = -errno;
+    else if (backing == MEM_THP && madvise(at, bytes, MADV_HUGEPAGE) < 0)
+        rc = -errno;
+    else if (backing == MEM_ANON)
+        /* Fails only where the kernel knows no huge pages, which is what is asked for. */
+        (void)madvise(at, bytes, MADV_NOHUGEPAGE);
+out:
+    if (fd >= 0)
+        (void)close(fd);
+    return rc;
+}
+
+static int map_failed(int rc, uint64_t bytes, enum mem_backing backing, struct error *err)
+{
+    if (mem_backing_page(backing) != PAGE_SIZE_4K)
+        return hugepages_missing(rc, bytes, mem_backing_page(backing), err);
+    if (backing == MEM_THP && rc == -EINVAL)
+        return error_set(err, rc,
+                         "backing thp: this kernel has no transparent huge pages: use --backing "
+                         "anon");
+    if (rc == -ENOMEM)
+        return error_set(err, rc,
+                         "%" PRIu64 " MiB of guest memory (%s) are more than this host can give: "
+                         "ask for less, or see vm.overcommit_memory and ulimit -v",
+                         bytes >> 20, mem_backing_name(backing));
+    return error_set(err, rc, "can't map %" PRIu64 " MiB of guest memory (%s): %s", bytes >> 20,
+                     mem_backing_name(backing), strerror(-rc));
+}
+
+static void slots_fill(struct memory *mem, uint8_t *host, enum mem_backing backing)
+{
+    uint64_t low = mem->bytes < MEMORY_HOLE_START ? mem->bytes : MEMORY_HOLE_START;
+
+    mem->slot[0] =
+        (struct mem_slot){ .base = gpa(0), .size = low, .host = host, .backing = backing };
+    mem->count = 1;
+    if (mem->bytes == low)
+        return;
+    mem->slot[1] = (struct mem_slot){ .base = gpa(MEMORY_HOLE_END),
+                                      .size = mem->bytes - low,
+                                      .host = host + low,
+                                      .backing = backing };
+    mem->count = 2;
+}
+
+int memory_create(struct memory **out, uint64_t bytes, enum mem_backing backing, struct error *err)
+{
+    uint64_t align = bytes >= PAGE_SIZE_1G ? PAGE_SIZE_1G : PAGE_SIZE_2M;
+    struct memory *mem;
+    uintptr_t start;
+    int rc = size_check(bytes, backing, err);
+
+    *out = NULL;
+    if (rc < 0)
+        return rc;
+    mem = calloc(1, sizeof(*mem));
+    if (!mem)
+        return error_set(err, -ENOMEM, "no memory for the guest's memory table");
+
+    mem->bytes = bytes;
+    mem->reserved_bytes = (size_t)(bytes + 2 * align);
+    mem->reserved = mmap(NULL, mem->reserved_bytes, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mem->reserved == MAP_FAILED) {
+        rc = map_failed(-ENOMEM, bytes, MEM_ANON, err);
+        goto fail;
+    }
+    /* At least one page of the reservation stays in front, and one behind. */
+    start = ((uintptr_t)mem->reserved + PAGE_SIZE_4K + align - 1) & ~(uintptr_t)(align - 1);
+    rc = map_backing((uint8_t *)start, (size_t)bytes, backing);
+    if (rc < 0) {
+        (void)munmap(mem->reserved, mem->reserved_bytes);
+        rc = map_failed(rc, bytes, backing, err);
+        goto fail;
+    }
+    slots_fill(mem, (uint8_t *)start, backing);
+    *out = mem;
+    return 0;
+
+fail:
+    free(mem);
+    return rc;
+}
+
+void memory_destroy(struct memory *mem)
+{
+    if (!mem)
+        return;
+    (void)munmap(mem->reserved, mem->reserved_bytes);
+    free(mem);
+}
+
+int memory_register(struct memory *mem, int vm_fd, struct error *err)
+{
+    for (size_t i = 0; i < mem->count; i++) {
+        const struct mem_slot *slot = &mem->slot[i];
+        struct kvm_userspace_memory_region region = {
+            .slot = (uint32_t)i,
+            .guest_phys_addr = slot->base.v,
+            .memory_size = slot->size,
+            .userspace_addr = (uintptr_t)slot->host,
+        };
+
+        if (ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+            return error_set(err, -errno,
+                             "KVM refuses %" PRIu64 " MiB of guest memory at 0x%" PRIx64 ": %s",
+                             slot->size >> 20, slot->base.v, strerror(errno));
+    }
+    return 0;
+}
+
+const struct mem_slot *memory_slots(const struct memory *mem, size_t *count)
+{
+    *count = mem->count;
+    return mem->slot;
+}
+
+uint64_t memory_size(const struct memory *mem)
+{
+    return mem->bytes;
+}
+
+void *memory_at(const struct memory *mem, gpa_t at, uint64_t len)
+{
+    if (len == 0)
+        return NULL;
+    for (size_t i = 0; i < mem->count; i++) {
+        const struct mem_slot *slot = &mem->slot[i];
+        uint64_t offset = at.v - slot->base.v; /* huge when `at` is below the slot */
+
+        if (offset < slot->size && len <= slot->size - offset)
+            return slot->host + offset;
+    }
+    return NULL;
+}
+
+/*
+ * The longest run from `at` within one slot, at most `len`. Returns its hva and
+ * shortens *len, or NULL when `at` is no RAM.
+ */
+static uint8_t *run_at(const struct memory *mem, gpa_t at, uint64_t *len)
+{
+    for (size_t i = 0; i < mem->count; i++) {
+        const struct mem_slot *slot = &mem->slot[i];
+        uint64_t offset = at.v - slot->base.v;
+
+        if (offset >= slot->size)
+            continue;
+        if (*len > slot->size - offset)
+            *len = slot->size - offset;
+        return slot->host + offset;
+    }
+    return NULL;
+}
+
+/* True when all of [at, at + len) is RAM, in as many slots as it takes. */
+static bool all_ram(const struct memory *mem, gpa_t at, uint64_t len)
+{
+    while (len > 0) {
+        uint64_t run = len;
+
+        if (!run_at(mem, at, &run))
+            return false;
+        at.v += run;
+        len -= run;
+    }
+    return true;
+}
+
+int memory_read(const struct memory *mem, gpa_t at, void *buf, uint64_t len)
+{
+    uint8_t *to = buf;
+
+    if (!all_ram(mem, at, len))
+        return -EFAULT;
+    while (len > 0) {
+        uint64_t run = len;
+        const uint8_t *from = run_at(mem, at, &run);
+
+        memcpy(to, from, run);
+        to += run;
+        at.v += run;
+        len -= run;
+    }
+    return 0;
+}
+
+int memory_write(const struct memory *mem, gpa_t at, const void *buf, uint64_t len)
+{
+    const uint8_t *from = buf;
+
+    if (!all_ram(mem, at, len))
+        return -EFAULT;
+    while (len > 0) {
+        uint64_t run = len;
+        uint8_t *to = run_at(mem, at, &run);
+
+        memcpy(to, from, run);
+        from += run;
+        at.v += run;
+        len -= run;
+    }
+    return 0;
+}
