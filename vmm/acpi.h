@@ -1,11 +1,25 @@
 /*
- * A small set of ACPI tables: RSDP, XSDT, FADT, MADT, DSDT.
+ * A small set of ACPI tables: RSDP, XSDT, FADT, FACS, MADT, DSDT.
  */
 #ifndef TWOFOLD_VMM_ACPI_H
 #define TWOFOLD_VMM_ACPI_H
 
 #include "vmm/error.h"
 #include "vmm/memory.h"
+
+/* The fixed registers, which platform.c serves and the FADT names. */
+#define ACPI_PM_BASE     0x600
+#define ACPI_PM_PORTS    12
+#define ACPI_PM1_EVENT   0x600
+#define ACPI_PM1_CONTROL 0x604
+#define ACPI_PM_TIMER    0x608
+#define ACPI_PM_TIMER_HZ 3579545
+#define ACPI_RESET_PORT  0xcf9
+#define ACPI_RESET_VALUE 0x06
+#define ACPI_SCI_GSI     9
+
+/* SLP_TYP of S5, as the DSDT's _S5 has it: the value that kernels without AML guess. */
+#define ACPI_S5_TYPE 0
 
 /*
  * Writes the tables for `cpus` CPUs into the BIOS area (0xe0000..0xfffff) and
