@@ -1,0 +1,226 @@
+#include "vmm/control_command.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/control.h"
+
+/* What a command gives back: a result, or an error and its sentence. */
+struct outcome {
+    json_t *result;
+    struct error err;
+    enum control_next next;
+};
+
+/*
+ * One command. `arguments` has been checked against the NULL-terminated list
+ * of the names that the command knows; perform() checks their types before it
+ * changes anything. Returns 0 or -errno.
+ */
+struct command {
+    const char *name;
+    const char *const *arguments;
+    int (*perform)(struct vm *vm, const json_t *arguments, struct outcome *out);
+};
+
+static int perform_status(struct vm *vm, const json_t *arguments, struct outcome *out)
+{
+    (void)arguments;
+    out->result = control_status(vm);
+    return 0;
+}
+
+static int perform_stat(struct vm *vm, const json_t *arguments, struct outcome *out)
+{
+    (void)arguments;
+    out->result = control_stat(vm);
+    return 0;
+}
+
+static int perform_pause(struct vm *vm, const json_t *arguments, struct outcome *out)
+{
+    int code = vm_pause(vm);
+
+    (void)arguments;
+    if (code)
+        return error_set(&out->err, code, "the VM can't be paused: %s", strerror(-code));
+    out->result = control_status(vm);
+    return 0;
+}
+
+static int perform_resume(struct vm *vm, const json_t *arguments, struct outcome *out)
+{
+    int code = vm_resume(vm);
+
+    (void)arguments;
+    if (code)
+        return error_set(&out->err, code, "the VM can't be resumed: %s", strerror(-code));
+    out->result = control_status(vm);
+    return 0;
+}
+
+static int perform_stop(struct vm *vm, const json_t *arguments, struct outcome *out)
+{
+    (void)arguments;
+    out->result = control_status(vm);
+    vm_end(vm, VM_END_STOPPED, 0, "twofold stop");
+    return 0;
+}
+
+static int perform_console(struct vm *vm, const json_t *arguments, struct outcome *out)
+{
+    (void)arguments;
+    out->result = control_status(vm);
+    out->next = CONTROL_NEXT_CONSOLE;
+    return 0;
+}
+
+static int perform_version(struct vm *vm, const json_t *arguments, struct outcome *out);
+
+static const char *const no_arguments[] = { NULL };
+
+static const struct command commands[] = {
+    { "version", no_arguments, perform_version }, { "status", no_arguments, perform_status },
+    { "stat", no_arguments, perform_stat },       { "pause", no_arguments, perform_pause },
+    { "resume", no_arguments, perform_resume },   { "stop", no_arguments, perform_stop },
+    { "console", no_arguments, perform_console },
+};
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+static int perform_version(struct vm *vm, const json_t *arguments, struct outcome *out)
+{
+    json_t *names = json_array();
+
+    (void)vm;
+    (void)arguments;
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        (void)json_array_append_new(names, json_string(commands[i].name));
+    out->result = json_pack("{s:s, s:i, s:o}", "version", TWOFOLD_VERSION, "protocol",
+                            CONTROL_PROTOCOL, "commands", names);
+    return 0;
+}
+
+static bool known(const char *name, const char *const *list)
+{
+    while (*list && strcmp(*list, name))
+        list++;
+    return *list != NULL;
+}
+
+static int check_arguments(const struct command *cmd, json_t *arguments, struct error *err)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(arguments, key, value)
+    {
+        if (!known(key, cmd->arguments))
+            return error_set(err, -EINVAL, "'%s' takes no argument '%.40s'", cmd->name, key);
+    }
+    return 0;
+}
+
+/* Everything about the request that can be wrong without looking at the VM. */
+static int decode(json_t *request, const struct command **cmd, json_t **arguments,
+                  struct error *err)
+{
+    static const char *const keys[] = { "command", "arguments", "id", NULL };
+    const char *name, *key;
+    json_t *value;
+
+    if (!json_is_object(request))
+        return error_set(err, -EINVAL, "a request is a JSON object");
+    json_object_foreach(request, key, value)
+    {
+        if (!known(key, keys))
+            return error_set(err, -EINVAL, "a request has no field '%.40s'", key);
+    }
+    name = json_string_value(json_object_get(request, "command"));
+    if (!name)
+        return error_set(err, -EINVAL, "a request names its \"command\", a string");
+    *arguments = json_object_get(request, "arguments");
+    if (*arguments && !json_is_object(*arguments))
+        return error_set(err, -EINVAL, "\"arguments\" is an object");
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (!strcmp(commands[i].name, name)) {
+            *cmd = &commands[i];
+            return check_arguments(*cmd, *arguments, err);
+        }
+    }
+    return error_set(err, -ENOTSUP, "there is no command '%.40s'; 'version' lists them", name);
+}
+
+static char *dump(json_t *reply, json_t *id)
+{
+    char *line;
+
+    if (id)
+        (void)json_object_set(reply, "id", id);
+    line = json_dumps(reply, JSON_COMPACT);
+    json_decref(reply);
+    return line;
+}
+
+json_t *control_text(const char *s)
+{
+    json_t *text = json_string(s);
+    char *copy = text ? NULL : strdup(s);
+
+    if (!copy)
+        return text;
+    for (char *c = copy; *c; c++)
+        *c = (signed char)*c < 0 ? '?' : *c;
+    text = json_string(copy);
+    free(copy);
+    return text;
+}
+
+static char *refuse(json_t *id, const char *code, const char *text)
+{
+    return dump(json_pack("{s:b, s:{s:s, s:o}}", "ok", 0, "error", "code", code, "text",
+                          control_text(text)),
+                id);
+}
+
+char *control_refusal(const char *code, const char *text)
+{
+    return refuse(NULL, code, text);
+}
+
+static const char *errno_name(int code)
+{
+    const char *name = strerrorname_np(-code);
+
+    return name ? name : "EIO";
+}
+
+char *control_answer(struct vm *vm, const char *line, size_t len, enum control_next *next)
+{
+    struct outcome out = { .result = NULL, .next = CONTROL_NEXT_REQUEST };
+    const struct command *cmd = NULL;
+    json_error_t bad;
+    json_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &bad);
+    json_t *arguments = NULL;
+    json_t *id = json_object_get(request, "id");
+    char *reply;
+    int code;
+
+    *next = CONTROL_NEXT_REQUEST;
+    if (!request)
+        return control_refusal("EINVAL", bad.text);
+    code = decode(request, &cmd, &arguments, &out.err);
+    if (!code)
+        code = cmd->perform(vm, arguments, &out);
+    if (!code && !out.result)
+        code = error_set(&out.err, -ENOMEM, "out of memory");
+    if (code) {
+        reply = refuse(id, errno_name(code), out.err.text);
+    } else {
+        *next = out.next;
+        reply = dump(json_pack("{s:b, s:o}", "ok", 1, "result", out.result), id);
+    }
+    json_decref(request);
+    return reply;
+}

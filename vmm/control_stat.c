@@ -1,0 +1,121 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/bus.h"
+#include "vmm/control_command.h"
+#include "vmm/residency.h"
+
+#define RANGES_MAX 256
+
+static const char *state_name(enum vm_state state)
+{
+    switch (state) {
+    case VM_CREATED:
+        return "created";
+    case VM_RUNNING:
+        return "running";
+    case VM_PAUSED:
+        return "paused";
+    case VM_ENDED:
+        return "ended";
+    }
+    return "unknown";
+}
+
+static json_t *number(uint64_t n)
+{
+    return json_integer((json_int_t)n);
+}
+
+json_t *control_status(struct vm *vm)
+{
+    const struct vm_config *cfg = vm_config(vm);
+    uint64_t create_ns = 0, run_ns = 0;
+
+    vm_times(vm, &create_ns, &run_ns);
+    return json_pack("{s:s, s:i, s:s, s:i, s:I, s:s, s:o, s:o, s:f}", "name", cfg->name, "pid",
+                     (int)getpid(), "state", state_name(vm_state(vm)), "cpus", (int)cfg->cpus,
+                     "mem_bytes", (json_int_t)cfg->mem_bytes, "backing",
+                     mem_backing_name(cfg->backing), "kernel", control_text(cfg->kernel), "cmdline",
+                     control_text(cfg->cmdline), "uptime_s", (double)run_ns / 1e9);
+}
+
+static json_t *vcpus_json(struct vm *vm)
+{
+    json_t *list = json_array();
+    struct vcpu_stat s;
+
+    for (unsigned cpu = 0; vm_vcpu_stat(vm, cpu, &s) == 0; cpu++) {
+        (void)json_array_append_new(
+            list,
+            json_pack("{s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:I}", "cpu", (int)cpu, "exits",
+                      "total", (json_int_t)s.exits_total, "pio", (json_int_t)s.pio, "mmio",
+                      (json_int_t)s.mmio, "hlt", (json_int_t)s.hlt, "intr", (json_int_t)s.intr,
+                      "other", (json_int_t)s.other, "run_ns", (json_int_t)s.run_ns));
+    }
+    return list;
+}
+
+static json_t *devices_json(struct vm *vm)
+{
+    struct bus_range_stat *ranges = calloc(RANGES_MAX, sizeof(*ranges));
+    json_t *list = json_array();
+    size_t n = ranges ? bus_stats(vm_bus(vm), ranges, RANGES_MAX) : 0;
+
+    if (n > RANGES_MAX)
+        n = RANGES_MAX;
+    for (size_t i = 0; i < n; i++) {
+        const struct bus_range_stat *r = &ranges[i];
+
+        (void)json_array_append_new(
+            list, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "name", r->name, "space",
+                            r->space == BUS_PIO ? "pio" : "mmio", "base", (json_int_t)r->base,
+                            "length", (json_int_t)r->length, "reads", (json_int_t)r->reads,
+                            "writes", (json_int_t)r->writes));
+    }
+    free(ranges);
+    return list;
+}
+
+static json_t *memory_json(struct vm *vm)
+{
+    const struct memory *mem = vm_memory(vm);
+    json_t *slots = json_array();
+    struct residency r;
+    size_t count;
+    const struct mem_slot *slot = memory_slots(mem, &count);
+
+    for (size_t i = 0; i < count; i++)
+        (void)json_array_append_new(slots,
+                                    json_pack("{s:I, s:I, s:s}", "base", (json_int_t)slot[i].base.v,
+                                              "size", (json_int_t)slot[i].size, "backing",
+                                              mem_backing_name(slot[i].backing)));
+    residency_read(mem, &r);
+    return json_pack(
+        "{s:I, s:s, s:o, s:I, s:{s:I, s:I, s:I}, s:I, s:I}", "bytes", (json_int_t)memory_size(mem),
+        "backing", mem_backing_name(vm_config(vm)->backing), "slots", slots, "resident_bytes",
+        (json_int_t)(r.mapped_4k + r.mapped_2m + r.mapped_1g), "mapped_bytes", "4K",
+        (json_int_t)r.mapped_4k, "2M", (json_int_t)r.mapped_2m, "1G", (json_int_t)r.mapped_1g,
+        "swapped_bytes", (json_int_t)r.swapped, "monitor_bytes", (json_int_t)r.monitor);
+}
+
+json_t *control_stat(struct vm *vm)
+{
+    json_t *stat = control_status(vm);
+    uint64_t create_ns = 0, run_ns = 0;
+
+    if (!stat)
+        return NULL;
+    vm_times(vm, &create_ns, &run_ns);
+    (void)json_object_set_new(stat, "vcpus", vcpus_json(vm));
+    (void)json_object_set_new(stat, "devices", devices_json(vm));
+    (void)json_object_set_new(stat, "unclaimed_accesses", number(bus_unclaimed(vm_bus(vm))));
+    (void)json_object_set_new(stat, "memory", memory_json(vm));
+    (void)json_object_set_new(
+        stat, "times",
+        json_pack("{s:I, s:I}", "create_ns", (json_int_t)create_ns, "run_ns", (json_int_t)run_ns));
+    return stat;
+}
