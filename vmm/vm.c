@@ -1,0 +1,457 @@
+#include "vmm/vm_impl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/acpi.h"
+
+/* Outside of RAM, below the BIOS; docs/memory-map.md. */
+#define IDENTITY_MAP_ADDR UINT64_C(0xfffbc000)
+#define TSS_ADDR          UINT64_C(0xfffbd000) /* three pages */
+
+/* How long vm_pause() waits for a vCPU that is busy in a device. */
+#define PAUSE_PATIENCE_S 2
+
+uint64_t vm_now_ns(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t vm_ticks_to_ns(const struct vm *vm, uint64_t ticks)
+{
+    uint64_t ns = vm_now_ns() - vm->create_ns;
+    uint64_t tsc = vm_tsc() - vm->create_tsc;
+
+    return tsc ? (uint64_t)((double)ticks * ((double)ns / (double)tsc)) : 0;
+}
+
+/* --- what the devices are given ------------------------------------------------ */
+
+static void irq_set(void *ctx, unsigned gsi, int level)
+{
+    struct vm *vm = ctx;
+    struct kvm_irq_level irq = { .irq = gsi, .level = (uint32_t)level };
+
+    /* Fails only for a line that the interrupt controllers don't have. */
+    (void)ioctl(vm->fd, KVM_IRQ_LINE, &irq);
+}
+
+static void device_end(void *ctx, enum vm_end end, uint32_t value, const char *why)
+{
+    vm_end(ctx, end, value, why);
+}
+
+static void console_typed(void *ctx, const unsigned char *buf, size_t len)
+{
+    struct vm *vm = ctx;
+
+    serial_input(vm->serial, buf, len);
+}
+
+static void console_left(void *ctx, const char *why)
+{
+    vm_end(ctx, VM_END_STOPPED, 0, why);
+}
+
+/* --- creation, in the order of vm_create() ----------------------------------------- */
+
+static int cpus_check(struct vm *vm, struct error *err)
+{
+    unsigned cpus = vm->cfg->cpus, max = VM_CPUS_MAX;
+
+    if (vm->kvm.max_vcpus < max)
+        max = vm->kvm.max_vcpus;
+    if (vm->kvm.max_vcpu_id < max)
+        max = vm->kvm.max_vcpu_id;
+    if (cpus == 0 || cpus > max)
+        return error_set(err, -EINVAL, "%u vCPUs are not possible: use 1 to %u%s", cpus, max,
+                         max < VM_CPUS_MAX ? ", this KVM's limit" : "");
+    return 0;
+}
+
+static int kvm_vm_create(struct vm *vm, struct error *err)
+{
+    uint64_t identity = IDENTITY_MAP_ADDR;
+    struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+
+    do {
+        vm->fd = ioctl(vm->kvm.fd, KVM_CREATE_VM, 0);
+    } while (vm->fd < 0 && errno == EINTR);
+    if (vm->fd < 0)
+        return error_set(err, -errno, "KVM can't create a VM: %s", strerror(errno));
+    /* Scratch pages of Intel's real mode; before any vCPU. */
+    if (kvm_cap(&vm->kvm, KVM_CAP_SET_IDENTITY_MAP_ADDR) &&
+        ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)
+        return error_set(err, -errno, "KVM: identity map page: %s", strerror(errno));
+    if (kvm_cap(&vm->kvm, KVM_CAP_SET_TSS_ADDR) &&
+        ioctl(vm->fd, KVM_SET_TSS_ADDR, (unsigned long)TSS_ADDR) < 0)
+        return error_set(err, -errno, "KVM: TSS pages: %s", strerror(errno));
+    if (ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0) < 0)
+        return error_set(err, -errno,
+                         "KVM has no interrupt controllers in the kernel (KVM_CREATE_IRQCHIP): %s",
+                         strerror(errno));
+    if (ioctl(vm->fd, KVM_CREATE_PIT2, &pit) < 0)
+        return error_set(err, -errno, "KVM has no timer in the kernel (KVM_CREATE_PIT2): %s",
+                         strerror(errno));
+    return 0;
+}
+
+static int memory_fits(struct vm *vm, struct error *err)
+{
+    unsigned bits = cpuid_phys_bits(vm->cpuid);
+    size_t count;
+    const struct mem_slot *slots = memory_slots(vm->mem, &count);
+    uint64_t last = slots[count - 1].base.v + slots[count - 1].size - 1;
+
+    if (bits < 64 && last >> bits)
+        return error_set(err, -EINVAL,
+                         "%" PRIu64 " MiB of guest memory end beyond the %u bits of physical "
+                         "address that this CPU has",
+                         vm->cfg->mem_bytes >> 20, bits);
+    return 0;
+}
+
+static int devices_create(struct vm *vm, struct error *err)
+{
+    struct irq_line com1 = { .set = irq_set, .ctx = vm, .gsi = 4 };
+    int rc = serial_create(&vm->serial, vm->bus, com1, vm->con, err);
+
+    vm->end_hook = (struct end_hook){ .end = device_end, .ctx = vm };
+    if (rc == 0)
+        rc = debug_exit_create(vm->bus, &vm->end_hook, err);
+    if (rc == 0)
+        rc = platform_create(&vm->platform, vm->bus, &vm->end_hook, err);
+    if (rc == 0)
+        rc = pv_port_create(&vm->pv, vm->bus, vm->mem, vm->con, err);
+    if (rc == 0)
+        console_on_input(vm->con, console_typed, console_left, vm);
+    return rc;
+}
+
+static int image_load(struct vm *vm, struct error *err)
+{
+    struct boot_request request = {
+        .kernel = vm->cfg->kernel,
+        .initrd = vm->cfg->initrd,
+        .cmdline = vm->cfg->cmdline,
+    };
+    int rc = acpi_build(vm->mem, vm->cfg->cpus, &request.rsdp, err);
+
+    return rc < 0 ? rc : boot_load(vm->mem, &request, &vm->entry, err);
+}
+
+static int vcpus_create(struct vm *vm, struct error *err)
+{
+    int rc = 0;
+
+    vm->vcpu = aligned_alloc(_Alignof(struct vcpu), vm->cfg->cpus * sizeof(*vm->vcpu));
+    if (!vm->vcpu)
+        return error_set(err, -ENOMEM, "no memory for %u vCPUs", vm->cfg->cpus);
+    memset(vm->vcpu, 0, vm->cfg->cpus * sizeof(*vm->vcpu));
+    while (rc == 0 && vm->vcpus < vm->cfg->cpus) {
+        rc = vcpu_create(vm, vm->vcpus, err);
+        if (rc == 0)
+            vm->vcpus++;
+    }
+    return rc;
+}
+
+static int vm_build(struct vm *vm, struct error *err)
+{
+    const struct vm_config *cfg = vm->cfg;
+    int rc = kvm_open(&vm->kvm, err);
+
+    if (rc == 0)
+        rc = cpus_check(vm, err);
+    if (rc == 0)
+        rc = vm_signals_take(vm, err);
+    if (rc == 0)
+        rc = cpuid_create(&vm->cpuid, &vm->kvm, cfg->cpus, err);
+    if (rc == 0)
+        rc = memory_create(&vm->mem, cfg->mem_bytes, cfg->backing, err);
+    if (rc == 0)
+        rc = memory_fits(vm, err);
+    if (rc == 0)
+        rc = bus_create(&vm->bus, err);
+    if (rc == 0)
+        rc = io_loop_create(&vm->loop, err);
+    if (rc == 0)
+        rc = image_load(vm, err);
+    if (rc == 0)
+        rc = kvm_vm_create(vm, err);
+    if (rc == 0)
+        rc = memory_register(vm->mem, vm->fd, err);
+    if (rc == 0)
+        rc = console_create(&vm->con, cfg->console, cfg->console_path, vm->loop, err);
+    if (rc == 0)
+        rc = devices_create(vm, err);
+    return rc == 0 ? vcpus_create(vm, err) : rc;
+}
+
+int vm_create(struct vm **out, const struct vm_config *cfg, struct error *err)
+{
+    struct vm *vm = calloc(1, sizeof(*vm));
+    int rc;
+
+    *out = NULL;
+    if (!vm)
+        return error_set(err, -ENOMEM, "no memory for a VM");
+    vm->create_ns = vm_now_ns();
+    vm->create_tsc = vm_tsc();
+    vm->cfg = cfg;
+    vm->fd = vm->kvm.fd = vm->signal_fd = vm->timer_fd = -1;
+    vm->state = VM_CREATED;
+    (void)pthread_mutex_init(&vm->lock, NULL);
+    (void)pthread_cond_init(&vm->changed, NULL);
+
+    rc = vm_build(vm, err);
+    if (rc < 0) {
+        vm_destroy(vm);
+        return rc;
+    }
+    *out = vm;
+    return 0;
+}
+
+/* --- running ------------------------------------------------------------------------ */
+
+static void *io_main(void *arg)
+{
+    io_loop_run(arg);
+    return NULL;
+}
+
+static int io_start(struct vm *vm, struct error *err)
+{
+    int rc = pthread_create(&vm->io_thread, NULL, io_main, vm->loop);
+
+    if (rc != 0)
+        return error_set(err, -rc, "can't start the I/O thread: %s", strerror(rc));
+    vm->io_started = true;
+    (void)pthread_setname_np(vm->io_thread, "io");
+    return 0;
+}
+
+int vm_start(struct vm *vm, struct error *err)
+{
+    int rc = vm_events_start(vm, err);
+
+    if (rc == 0)
+        rc = io_start(vm, err);
+    (void)pthread_mutex_lock(&vm->lock);
+    if (rc == 0 && vm->state == VM_CREATED)
+        vm->state = VM_RUNNING;
+    /* Held until all run: a vCPU that is not started yet can't be kicked. */
+    for (unsigned i = 0; rc == 0 && i < vm->vcpus; i++)
+        rc = vcpu_start(&vm->vcpu[i], err);
+    (void)pthread_mutex_unlock(&vm->lock);
+    if (rc < 0) {
+        struct vm_result ignored;
+
+        vm_end(vm, VM_END_ERROR, 0, "a thread could not be started");
+        vm_wait(vm, &ignored);
+    }
+    return rc;
+}
+
+void vm_end(struct vm *vm, enum vm_end end, uint32_t exit_value, const char *why)
+{
+    (void)pthread_mutex_lock(&vm->lock);
+    if (vm->state != VM_ENDED) {
+        vm->state = VM_ENDED;
+        vm->end_ns = vm_now_ns();
+        vm->result.end = end;
+        vm->result.exit_value = exit_value;
+        (void)snprintf(vm->result.why, sizeof(vm->result.why), "%s", why ? why : "");
+        for (unsigned i = 0; i < vm->vcpus; i++)
+            vcpu_kick(&vm->vcpu[i]);
+        console_release(vm->con);
+        (void)pthread_cond_broadcast(&vm->changed);
+    }
+    (void)pthread_mutex_unlock(&vm->lock);
+}
+
+void vm_wait(struct vm *vm, struct vm_result *result)
+{
+    (void)pthread_mutex_lock(&vm->lock);
+    while (vm->state != VM_ENDED)
+        (void)pthread_cond_wait(&vm->changed, &vm->lock);
+    (void)pthread_mutex_unlock(&vm->lock);
+
+    for (unsigned i = 0; i < vm->vcpus; i++) {
+        if (vm->vcpu[i].started)
+            (void)pthread_join(vm->vcpu[i].thread, NULL);
+        vm->vcpu[i].started = false;
+    }
+    /* The loop goes last: until here it served the output of the vCPUs. */
+    if (vm->io_started) {
+        io_loop_stop(vm->loop);
+        (void)pthread_join(vm->io_thread, NULL);
+        vm->io_started = false;
+    }
+    *result = vm->result;
+}
+
+void vm_destroy(struct vm *vm)
+{
+    if (!vm)
+        return;
+    for (unsigned i = 0; i < vm->vcpus; i++)
+        vcpu_destroy(&vm->vcpu[i]);
+    free(vm->vcpu);
+    vm_events_stop(vm);
+    pv_port_destroy(vm->pv);
+    platform_destroy(vm->platform);
+    serial_destroy(vm->serial);
+    console_destroy(vm->con);
+    io_loop_destroy(vm->loop);
+    bus_destroy(vm->bus);
+    if (vm->fd >= 0)
+        (void)close(vm->fd);
+    memory_destroy(vm->mem);
+    cpuid_destroy(vm->cpuid);
+    kvm_close(&vm->kvm);
+    vm_signals_give_back(vm);
+    (void)pthread_cond_destroy(&vm->changed);
+    (void)pthread_mutex_destroy(&vm->lock);
+    free(vm);
+}
+
+/* --- pause and resume ------------------------------------------------------------------- */
+
+static bool all_parked(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpus; i++)
+        if (!vm->vcpu[i].parked)
+            return false;
+    return true;
+}
+
+int vm_pause(struct vm *vm)
+{
+    struct timespec until;
+    int rc = 0;
+
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PAUSE_PATIENCE_S;
+    (void)pthread_mutex_lock(&vm->lock);
+    if (vm->state == VM_RUNNING) {
+        vm->state = VM_PAUSED;
+        for (unsigned i = 0; i < vm->vcpus; i++)
+            vcpu_kick(&vm->vcpu[i]);
+    }
+    while (vm->state == VM_PAUSED && !all_parked(vm) && rc == 0)
+        rc = pthread_cond_timedwait(&vm->changed, &vm->lock, &until);
+    if (vm->state == VM_PAUSED && !all_parked(vm)) {
+        vm->state = VM_RUNNING;
+        (void)pthread_cond_broadcast(&vm->changed);
+        rc = -EBUSY;
+    } else {
+        rc = vm->state == VM_PAUSED ? 0 : -ESRCH;
+    }
+    (void)pthread_mutex_unlock(&vm->lock);
+    return rc;
+}
+
+int vm_resume(struct vm *vm)
+{
+    int rc = 0;
+
+    (void)pthread_mutex_lock(&vm->lock);
+    if (vm->state == VM_PAUSED) {
+        vm->state = VM_RUNNING;
+        (void)pthread_cond_broadcast(&vm->changed);
+    } else if (vm->state != VM_RUNNING) {
+        rc = -ESRCH;
+    }
+    (void)pthread_mutex_unlock(&vm->lock);
+    return rc;
+}
+
+/* --- what others ask for ------------------------------------------------------------------ */
+
+enum vm_state vm_state(struct vm *vm)
+{
+    enum vm_state state;
+
+    (void)pthread_mutex_lock(&vm->lock);
+    state = vm->state;
+    (void)pthread_mutex_unlock(&vm->lock);
+    return state;
+}
+
+const struct vm_config *vm_config(const struct vm *vm)
+{
+    return vm->cfg;
+}
+
+struct memory *vm_memory(struct vm *vm)
+{
+    return vm->mem;
+}
+
+struct bus *vm_bus(struct vm *vm)
+{
+    return vm->bus;
+}
+
+struct console *vm_console(struct vm *vm)
+{
+    return vm->con;
+}
+
+struct io_loop *vm_loop(struct vm *vm)
+{
+    return vm->loop;
+}
+
+static uint64_t peek(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+int vm_vcpu_stat(struct vm *vm, unsigned cpu, struct vcpu_stat *out)
+{
+    const struct vcpu *v;
+    uint64_t ticks, enter;
+
+    if (cpu >= vm->vcpus)
+        return -EINVAL;
+    v = &vm->vcpu[cpu];
+    *out = (struct vcpu_stat){
+        .exits_total = peek(&v->stat.exits_total),
+        .pio = peek(&v->stat.pio),
+        .mmio = peek(&v->stat.mmio),
+        .hlt = peek(&v->stat.hlt),
+        .intr = peek(&v->stat.intr),
+        .other = peek(&v->stat.other),
+    };
+    ticks = peek(&v->stat.run_ns);
+    enter = peek(&v->tsc_enter);
+    if (enter && vm_tsc() > enter) /* it is inside: a guest that never exits counts too */
+        ticks += vm_tsc() - enter;
+    out->run_ns = vm_ticks_to_ns(vm, ticks);
+    return 0;
+}
+
+void vm_times(struct vm *vm, uint64_t *create_ns, uint64_t *run_ns)
+{
+    uint64_t first = peek(&vm->first_run_ns), end;
+
+    (void)pthread_mutex_lock(&vm->lock);
+    end = vm->state == VM_ENDED ? vm->end_ns : vm_now_ns();
+    (void)pthread_mutex_unlock(&vm->lock);
+    if (!first) /* not yet there */
+        first = end;
+    *create_ns = first - vm->create_ns;
+    *run_ns = end > first ? end - first : 0;
+}
