@@ -1,19 +1,16 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/command.h"
 #include "tools/parse.h"
 #include "vmm/control.h"
-#include "vmm/io_loop.h"
 #include "vmm/vm.h"
 
 #define MEM_DEFAULT (UINT64_C(256) << 20)
@@ -236,47 +233,6 @@ static bool host_has_thp(void)
 
 /* --- running --------------------------------------------------------------------- */
 
-static void on_signal(void *ctx, int fd, uint32_t events)
-{
-    struct signalfd_siginfo info;
-    char why[64];
-
-    (void)events;
-    if (read(fd, &info, sizeof(info)) != sizeof(info))
-        return;
-    (void)snprintf(why, sizeof(why), "SIG%s", sigabbrev_np((int)info.ssi_signo));
-    vm_end(ctx, VM_END_STOPPED, 0, why);
-}
-
-/*
- * From here on the signals that would kill us end the VM in good order. One
- * that our parent made ignored (nohup) stays so. Returns the signalfd or -errno.
- */
-static int watch_signals(struct vm *vm)
-{
-    static const int wanted[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
-    struct sigaction sa;
-    sigset_t set;
-    int fd, code;
-
-    sigemptyset(&set);
-    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-        if (sigaction(wanted[i], NULL, &sa) == 0 && sa.sa_handler != SIG_IGN)
-            sigaddset(&set, wanted[i]);
-    }
-    if (sigprocmask(SIG_BLOCK, &set, NULL))
-        return -errno;
-    fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (fd < 0)
-        return -errno;
-    code = io_loop_add(vm_loop(vm), fd, EPOLLIN, on_signal, vm);
-    if (code) {
-        close(fd);
-        return code;
-    }
-    return fd;
-}
-
 /* Says how the VM ended, where the guest's own exit status does not, and gives the status. */
 static int report(const struct command *cmd, const struct vm_config *cfg, const struct vm_result *r)
 {
@@ -313,25 +269,17 @@ static int run_vm(const struct command *cmd, const struct vm_config *cfg)
     struct vm_result result = { .end = VM_END_NONE };
     struct vm *vm = NULL;
     struct error err = { "" };
-    int signal_fd = -1;
     int code;
 
     code = vm_create(&vm, cfg, &err);
     if (!code)
         code = control_create(&control, vm, &err);
-    if (!code) {
-        signal_fd = watch_signals(vm);
-        if (signal_fd < 0)
-            code = error_set(&err, signal_fd, "signals can't be watched: %s", strerror(-signal_fd));
-    }
     if (!code)
         code = vm_start(vm, &err);
     if (!code)
         vm_wait(vm, &result);
     control_destroy(control);
     vm_destroy(vm);
-    if (signal_fd >= 0)
-        close(signal_fd);
     if (code)
         return command_fail(cmd, command_status(code), "%s", err.text);
     return report(cmd, cfg, &result);
