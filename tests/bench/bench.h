@@ -40,13 +40,13 @@ uint64_t now_ns(void);
  * Starts argv with stdin from /dev/null and stdout into a pipe whose reading
  * end goes to *out; stderr is dropped. Returns the pid, or -1.
  */
-pid_t spawn(char *const argv[], int *out);
+pid_t spawn(const char *const argv[], int *out);
 
 /* Waits for `pid`; returns its exit status, or -1 when it did not exit by itself. */
 int reap(pid_t pid);
 
 /* Runs argv to its end. Returns nanoseconds, or -1 when its status is not `expected`. */
-double timed_run(char *const argv[], int expected);
+double timed_run(const char *const argv[], int expected);
 
 void bench_environment(const struct bench_options *o);
 void bench_start(const struct bench_options *o);

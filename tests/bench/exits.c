@@ -25,7 +25,8 @@ static double tsc_per_us(void)
 }
 
 /* Runs the guest once and adds what its lines say, in microseconds an exit. */
-static void run_once(char *const argv[], double tsc, struct samples *pio, struct samples *mmio)
+static void run_once(const char *const argv[], double tsc, struct samples *pio,
+                     struct samples *mmio)
 {
     char line[128];
     int out;
@@ -51,8 +52,8 @@ static void run_once(char *const argv[], double tsc, struct samples *pio, struct
 void bench_exits(const struct bench_options *o)
 {
     char twofold[512], kernel[512];
-    char *ours[] = { twofold, "run", kernel, NULL };
-    char *bare[] = { (char *)o->self, "--bare", kernel, NULL };
+    const char *ours[] = { twofold, "run", kernel, NULL };
+    const char *bare[] = { o->self, "--bare", kernel, NULL };
     struct samples pio = { .n = 0 }, mmio = { .n = 0 }, bare_pio = { .n = 0 },
                    bare_mmio = { .n = 0 };
     double tsc = tsc_per_us();

@@ -42,7 +42,7 @@ static int read_rss(pid_t pid, struct rss *r)
 void bench_memory(const struct bench_options *o)
 {
     char twofold[512], kernel[512], c;
-    char *argv[] = { twofold, "run", "--mem", "256M", kernel, NULL };
+    const char *argv[] = { twofold, "run", "--mem", "256M", kernel, NULL };
     struct samples other = { .n = 0 }, anon = { .n = 0 }, guest = { .n = 0 }, goal = { .n = 0 };
 
     snprintf(twofold, sizeof(twofold), "%s/twofold", o->build);

@@ -17,7 +17,7 @@ uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-pid_t spawn(char *const argv[], int *out)
+pid_t spawn(const char *const argv[], int *out)
 {
     posix_spawn_file_actions_t act;
     int fds[2], rc;
@@ -29,7 +29,7 @@ pid_t spawn(char *const argv[], int *out)
     posix_spawn_file_actions_addopen(&act, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&act, fds[1], 1);
     posix_spawn_file_actions_addopen(&act, 2, "/dev/null", O_WRONLY, 0);
-    rc = posix_spawnp(&pid, argv[0], &act, NULL, argv, environ);
+    rc = posix_spawnp(&pid, argv[0], &act, NULL, (char *const *)argv, environ);
     posix_spawn_file_actions_destroy(&act);
     close(fds[1]);
     if (rc) {
@@ -50,7 +50,7 @@ int reap(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-double timed_run(char *const argv[], int expected)
+double timed_run(const char *const argv[], int expected)
 {
     char buf[4096];
     uint64_t t0 = now_ns();

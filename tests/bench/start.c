@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 /* Milliseconds from before the process exists to the first byte that its guest sent, or -1. */
-static double first_byte(char *const argv[])
+static double first_byte(const char *const argv[])
 {
     uint64_t t0 = now_ns(), t1 = 0;
     char c;
@@ -28,8 +28,8 @@ static double first_byte(char *const argv[])
 static void bench_first(const struct bench_options *o)
 {
     char twofold[512], kernel[512];
-    char *ours[] = { twofold, "run", kernel, NULL };
-    char *bare[] = { (char *)o->self, "--bare", kernel, NULL };
+    const char *ours[] = { twofold, "run", kernel, NULL };
+    const char *bare[] = { o->self, "--bare", kernel, NULL };
     struct samples a = { .n = 0 }, b = { .n = 0 };
 
     snprintf(twofold, sizeof(twofold), "%s/twofold", o->build);
@@ -48,30 +48,30 @@ static void bench_first(const struct bench_options *o)
 static void bench_exit(const struct bench_options *o)
 {
     char twofold[512], guest[512];
-    char *ours[] = { twofold, "run", guest, "--", "hello", NULL };
-    char *microvm[] = { "qemu-system-x86_64",
-                        "-accel",
-                        "kvm",
-                        "-cpu",
-                        "host,-arch-capabilities",
-                        "-M",
-                        "microvm,pit=on,pic=on,rtc=on,isa-serial=on",
-                        "-m",
-                        "256M",
-                        "-nodefaults",
-                        "-no-user-config",
-                        "-display",
-                        "none",
-                        "-no-reboot",
-                        "-serial",
-                        "stdio",
-                        "-device",
-                        "isa-debug-exit,iobase=0xf4,iosize=0x04",
-                        "-kernel",
-                        guest,
-                        "-append",
-                        "hello",
-                        NULL };
+    const char *ours[] = { twofold, "run", guest, "--", "hello", NULL };
+    const char *microvm[] = { "qemu-system-x86_64",
+                              "-accel",
+                              "kvm",
+                              "-cpu",
+                              "host,-arch-capabilities",
+                              "-M",
+                              "microvm,pit=on,pic=on,rtc=on,isa-serial=on",
+                              "-m",
+                              "256M",
+                              "-nodefaults",
+                              "-no-user-config",
+                              "-display",
+                              "none",
+                              "-no-reboot",
+                              "-serial",
+                              "stdio",
+                              "-device",
+                              "isa-debug-exit,iobase=0xf4,iosize=0x04",
+                              "-kernel",
+                              guest,
+                              "-append",
+                              "hello",
+                              NULL };
     struct samples a = { .n = 0 }, b = { .n = 0 };
 
     snprintf(twofold, sizeof(twofold), "%s/twofold", o->build);
