@@ -174,12 +174,12 @@ static int parse_options(const struct command *cmd, struct run_options *o, int a
         }
         code = set_option(o, opt, optarg, &err);
         if (code)
-            return command_fail(cmd, command_status(code), "%s", err.text);
+            return command_fail(command_status(code), "%s", err.text);
     }
     if (optind == argc)
-        return command_fail(cmd, STATUS_USAGE, "run: no kernel named; see 'twofold run --help'");
+        return command_fail(STATUS_USAGE, "run: no kernel named; see 'twofold run --help'");
     if (optind < argc - 1)
-        return command_fail(cmd, STATUS_USAGE,
+        return command_fail(STATUS_USAGE,
                             "run: '%s' comes after the kernel; arguments of the guest go after --",
                             argv[optind + 1]);
     o->cfg.kernel = argv[optind];
@@ -207,14 +207,14 @@ static char *join_cmdline(const char *append, int argc, char **argv)
 }
 
 /* What is wrong with a file that the command line names is wrong usage: said here, first. */
-static int check_file(const struct command *cmd, const char *what, const char *path)
+static int check_file(const char *what, const char *path)
 {
     struct stat st;
 
     if (stat(path, &st) || access(path, R_OK))
-        return command_fail(cmd, STATUS_USAGE, "%s '%s': %s", what, path, strerror(errno));
+        return command_fail(STATUS_USAGE, "%s '%s': %s", what, path, strerror(errno));
     if (S_ISDIR(st.st_mode))
-        return command_fail(cmd, STATUS_USAGE, "%s '%s': is a folder, not a file", what, path);
+        return command_fail(STATUS_USAGE, "%s '%s': is a folder, not a file", what, path);
     return STATUS_OK;
 }
 
@@ -234,36 +234,35 @@ static bool host_has_thp(void)
 /* --- running --------------------------------------------------------------------- */
 
 /* Says how the VM ended, where the guest's own exit status does not, and gives the status. */
-static int report(const struct command *cmd, const struct vm_config *cfg, const struct vm_result *r)
+static int report(const struct vm_config *cfg, const struct vm_result *r)
 {
     switch (r->end) {
     case VM_END_EXIT:
         if (r->exit_value <= 126)
             return (int)r->exit_value;
-        return command_fail(cmd, 125, "the guest's exit value %" PRIu32 " became status 125",
+        return command_fail(125, "the guest's exit value %" PRIu32 " became status 125",
                             r->exit_value);
     case VM_END_POWEROFF:
         return STATUS_OK;
     case VM_END_RESET:
-        return command_fail(cmd, STATUS_OK, "the guest asked for a reset; the VM ended");
+        return command_fail(STATUS_OK, "the guest asked for a reset; the VM ended");
     case VM_END_TIMEOUT:
-        return command_fail(cmd, STATUS_TIMEOUT, "time-out: VM '%s' ran for %g s and was ended",
+        return command_fail(STATUS_TIMEOUT, "time-out: VM '%s' ran for %g s and was ended",
                             cfg->name, cfg->timeout_s);
     case VM_END_STOPPED:
-        return command_fail(cmd, STATUS_ENDED, "VM '%s' was ended%s%s", cfg->name,
-                            r->why[0] ? ": " : "", r->why);
-    case VM_END_CRASH:
-        return command_fail(cmd, STATUS_CRASHED, "the guest crashed%s%s", r->why[0] ? ": " : "",
+        return command_fail(STATUS_ENDED, "VM '%s' was ended%s%s", cfg->name, r->why[0] ? ": " : "",
                             r->why);
+    case VM_END_CRASH:
+        return command_fail(STATUS_CRASHED, "the guest crashed%s%s", r->why[0] ? ": " : "", r->why);
     case VM_END_NONE:
     case VM_END_ERROR:
         break;
     }
-    return command_fail(cmd, STATUS_FAILED, "VM '%s' failed%s%s", cfg->name, r->why[0] ? ": " : "",
+    return command_fail(STATUS_FAILED, "VM '%s' failed%s%s", cfg->name, r->why[0] ? ": " : "",
                         r->why);
 }
 
-static int run_vm(const struct command *cmd, const struct vm_config *cfg)
+static int run_vm(const struct vm_config *cfg)
 {
     struct control *control = NULL;
     struct vm_result result = { .end = VM_END_NONE };
@@ -281,28 +280,28 @@ static int run_vm(const struct command *cmd, const struct vm_config *cfg)
     control_destroy(control);
     vm_destroy(vm);
     if (code)
-        return command_fail(cmd, command_status(code), "%s", err.text);
-    return report(cmd, cfg, &result);
+        return command_fail(command_status(code), "%s", err.text);
+    return report(cfg, &result);
 }
 
-static int open_trace(const struct command *cmd, struct run_options *o)
+static int open_trace(struct run_options *o)
 {
     if (!o->trace)
         return STATUS_OK;
     o->cfg.trace = o->trace_path ? fopen(o->trace_path, "we") : stderr;
     if (!o->cfg.trace)
-        return command_fail(cmd, STATUS_USAGE, "--trace: '%s' can't be written: %s", o->trace_path,
+        return command_fail(STATUS_USAGE, "--trace: '%s' can't be written: %s", o->trace_path,
                             strerror(errno));
     return STATUS_OK;
 }
 
-static int close_trace(const struct command *cmd, struct run_options *o, int status)
+static int close_trace(struct run_options *o, int status)
 {
     if (!o->trace_path || !o->cfg.trace)
         return status;
     if (fclose(o->cfg.trace) == 0)
         return status;
-    return command_fail(cmd, status ? status : STATUS_FAILED, "--trace: '%s' is incomplete: %s",
+    return command_fail(status ? status : STATUS_FAILED, "--trace: '%s' is incomplete: %s",
                         o->trace_path, strerror(errno));
 }
 
@@ -320,9 +319,9 @@ static int run(const struct command *cmd, int argc, char **argv)
     status = parse_options(cmd, &o, own, argv, &done);
     if (status || done)
         return status;
-    status = check_file(cmd, "kernel", o.cfg.kernel);
+    status = check_file("kernel", o.cfg.kernel);
     if (!status && o.cfg.initrd)
-        status = check_file(cmd, "--initrd", o.cfg.initrd);
+        status = check_file("--initrd", o.cfg.initrd);
     if (status)
         return status;
     if (!o.backing_given)
@@ -333,12 +332,12 @@ static int run(const struct command *cmd, int argc, char **argv)
     }
     o.cmdline = join_cmdline(o.append, own < argc ? argc - own - 1 : 0, argv + own + 1);
     if (!o.cmdline)
-        return command_fail(cmd, STATUS_FAILED, "run: out of memory");
+        return command_fail(STATUS_FAILED, "run: out of memory");
     o.cfg.cmdline = o.cmdline;
-    status = open_trace(cmd, &o);
+    status = open_trace(&o);
     if (!status) {
-        status = run_vm(cmd, &o.cfg);
-        status = close_trace(cmd, &o, status);
+        status = run_vm(&o.cfg);
+        status = close_trace(&o, status);
     }
     free(o.cmdline);
     return status;

@@ -29,9 +29,8 @@ struct command {
 extern const struct command command_run;
 extern const struct command command_version;
 
-/* Prints one line, "twofold: ...", on stderr and returns `status`. `cmd` may be NULL. */
-int command_fail(const struct command *cmd, int status, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
+/* Prints one line, "twofold: ...", on stderr and returns `status`. */
+int command_fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /*
  * The exit status for an error: STATUS_USAGE when `code` says that what was

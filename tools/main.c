@@ -17,7 +17,7 @@ static const struct command *const commands[] = {
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
-int command_fail(const struct command *cmd, int status, const char *fmt, ...)
+int command_fail(int status, const char *fmt, ...)
 {
     char line[640];
     va_list ap;
@@ -26,7 +26,6 @@ int command_fail(const struct command *cmd, int status, const char *fmt, ...)
     (void)vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
     (void)fprintf(stderr, "twofold: %s\n", line);
-    (void)cmd;
     return status;
 }
 
@@ -35,8 +34,8 @@ int command_bad_option(const struct command *cmd, char **argv, int opt)
     const char *arg = argv[optind - 1];
     const char *what = opt == ':' ? "needs a value" : "is no option of it, or takes no value";
 
-    return command_fail(cmd, STATUS_USAGE, "%s: %s %s; see 'twofold %s --help'", cmd->name, arg,
-                        what, cmd->name);
+    return command_fail(STATUS_USAGE, "%s: %s %s; see 'twofold %s --help'", cmd->name, arg, what,
+                        cmd->name);
 }
 
 int command_status(int code)
@@ -65,7 +64,7 @@ static int run_version(const struct command *cmd, int argc, char **argv)
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
         return command_help(cmd);
     if (argc > 1)
-        return command_fail(cmd, STATUS_USAGE, "version: '%s' is not understood; it takes nothing",
+        return command_fail(STATUS_USAGE, "version: '%s' is not understood; it takes nothing",
                             argv[1]);
     (void)printf("twofold " TWOFOLD_VERSION "\n");
     return STATUS_OK;
@@ -110,7 +109,7 @@ static int help(int argc, char **argv)
     }
     cmd = find(argv[1]);
     if (!cmd)
-        return command_fail(NULL, STATUS_USAGE, "help: '%s' is no command; see 'twofold --help'",
+        return command_fail(STATUS_USAGE, "help: '%s' is no command; see 'twofold --help'",
                             argv[1]);
     return command_help(cmd);
 }
@@ -142,8 +141,7 @@ static int dispatch(int argc, char **argv)
         return run_version(&command_version, 1, argv);
     cmd = find(argv[1]);
     if (!cmd)
-        return command_fail(NULL, STATUS_USAGE, "'%s' is no command; see 'twofold --help'",
-                            argv[1]);
+        return command_fail(STATUS_USAGE, "'%s' is no command; see 'twofold --help'", argv[1]);
     return cmd->run(cmd, argc - 1, argv + 1);
 }
 

@@ -1,0 +1,195 @@
+#include "tools/client.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tools/parse.h"
+#include "vmm/control.h"
+
+/* A monitor that sends more than this in one reply is none of ours. */
+#define REPLY_MAX (16u << 20)
+
+int client_open(struct client *c, const char *name, int timeout_ms, struct error *err)
+{
+    *c = (struct client){ .fd = -1, .name = name };
+    return control_connect(name, timeout_ms, &c->fd, err);
+}
+
+void client_close(struct client *c)
+{
+    if (c->fd >= 0)
+        close(c->fd);
+    free(c->buf);
+    *c = (struct client){ .fd = -1 };
+}
+
+static int lost(const struct client *c, int code, struct error *err)
+{
+    if (code == -EAGAIN)
+        return error_set(err, code, "VM '%s' does not answer", c->name);
+    return error_set(err, -ECONNRESET, "VM '%s' ended before it answered", c->name);
+}
+
+static int send_all(const struct client *c, const char *text, size_t len, struct error *err)
+{
+    while (len) {
+        ssize_t n = send(c->fd, text, len, MSG_NOSIGNAL);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return lost(c, -errno, err);
+        text += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static int receive_more(struct client *c, struct error *err)
+{
+    ssize_t n;
+
+    if (c->len == c->cap) {
+        size_t cap = c->cap ? 2 * c->cap : 4096;
+        char *grown = cap > REPLY_MAX ? NULL : realloc(c->buf, cap);
+
+        if (!grown)
+            return error_set(err, -EPROTO, "VM '%s' sent a reply without an end", c->name);
+        c->buf = grown;
+        c->cap = cap;
+    }
+    do
+        n = recv(c->fd, c->buf + c->len, c->cap - c->len, 0);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return lost(c, n ? -errno : -ECONNRESET, err);
+    c->len += (size_t)n;
+    return 0;
+}
+
+/* Takes one line off the connection and parses it. */
+static int receive_reply(struct client *c, json_t **reply, struct error *err)
+{
+    size_t seen = 0;
+    char *end;
+
+    while (!c->len || !(end = memchr(c->buf + seen, '\n', c->len - seen))) {
+        int code;
+
+        seen = c->len;
+        code = receive_more(c, err);
+        if (code)
+            return code;
+    }
+    *reply = json_loadb(c->buf, (size_t)(end - c->buf), JSON_REJECT_DUPLICATES, NULL);
+    c->len -= (size_t)(end + 1 - c->buf);
+    memmove(c->buf, end + 1, c->len);
+    if (!*reply)
+        return error_set(err, -EPROTO, "VM '%s' sent what is not JSON; is it an older twofold?",
+                         c->name);
+    return 0;
+}
+
+int client_ask(struct client *c, const char *command, json_t **result, struct error *err)
+{
+    json_t *reply = NULL;
+    char line[128];
+    int n = snprintf(line, sizeof(line), "{\"command\":\"%s\"}\n", command);
+    int code = send_all(c, line, (size_t)n, err);
+
+    if (!code)
+        code = receive_reply(c, &reply, err);
+    if (code)
+        return code;
+    if (json_is_true(json_object_get(reply, "ok"))) {
+        *result = json_incref(json_object_get(reply, "result"));
+    } else {
+        const char *text =
+            json_string_value(json_object_get(json_object_get(reply, "error"), "text"));
+
+        code = error_set(err, -EREMOTEIO, "VM '%s': %s", c->name, text ? text : "refused");
+    }
+    json_decref(reply);
+    return code;
+}
+
+int client_once(const char *name, const char *command, json_t **result, struct error *err)
+{
+    struct client c;
+    int code = client_open(&c, name, CLIENT_TIMEOUT_MS, err);
+
+    if (!code)
+        code = client_ask(&c, command, result, err);
+    client_close(&c);
+    return code;
+}
+
+pid_t client_monitor_pid(const struct client *c)
+{
+    struct ucred cred;
+    socklen_t len = sizeof(cred);
+
+    return getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) ? 0 : cred.pid;
+}
+
+void client_print_json(const json_t *value)
+{
+    (void)json_dumpf(value, stdout, JSON_INDENT(2));
+    (void)putchar('\n');
+}
+
+bool client_options(const struct command *cmd, int argc, char **argv, bool wants_name,
+                    struct client_options *o, int *status)
+{
+    static const struct option all[] = {
+        { "json", no_argument, NULL, 'j' },
+        { "help", no_argument, NULL, 'h' },
+        { "force", no_argument, NULL, 'f' },
+        { "timeout", required_argument, NULL, 't' },
+        { NULL, 0, NULL, 0 },
+    };
+    static const struct option common[] = {
+        { "json", no_argument, NULL, 'j' },
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
+    };
+    const struct option *options = strcmp(cmd->name, "stop") ? common : all;
+    struct error err;
+    int opt;
+
+    optind = 0;
+    *status = STATUS_OK;
+    while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+        if (opt == 'j') {
+            o->json = true;
+        } else if (opt == 'f') {
+            o->force = true;
+        } else if (opt == 'h') {
+            *status = command_help(cmd);
+            return false;
+        } else if (opt != 't') {
+            *status = command_bad_option(cmd, argv, opt);
+            return false;
+        } else if (parse_seconds("--timeout", optarg, &o->timeout_s, &err)) {
+            *status = command_fail(STATUS_USAGE, "%s", err.text);
+            return false;
+        }
+    }
+    if (argc - optind != (wants_name ? 1 : 0)) {
+        *status = command_fail(
+            STATUS_USAGE, wants_name ? "%s: name one VM; see 'twofold ps'" : "%s: takes no name",
+            cmd->name);
+        return false;
+    }
+    o->name = argv[optind];
+    if (wants_name && control_name_check(o->name, &err)) {
+        *status = command_fail(STATUS_USAGE, "%s", err.text);
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,63 @@
+/*
+ * The other end of the control socket (docs/control.md), and what the commands
+ * that use it share.
+ */
+#ifndef TWOFOLD_TOOLS_CLIENT_H
+#define TWOFOLD_TOOLS_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include <jansson.h>
+
+#include "tools/command.h"
+#include "vmm/error.h"
+
+/* How long a monitor may take for an answer before it counts as hung. */
+#define CLIENT_TIMEOUT_MS 5000
+
+/* Zeroed with fd -1 is closed. */
+struct client {
+    int fd;
+    const char *name; /* the caller's */
+    char *buf;        /* bytes that came after the last reply */
+    size_t len, cap;
+};
+
+/* Connects to VM `name`; errors as control_connect(). Close with client_close(). */
+int client_open(struct client *c, const char *name, int timeout_ms, struct error *err);
+void client_close(struct client *c);
+
+/*
+ * Sends one command and waits for its reply. On success *result is a new
+ * reference to the reply's "result". An error that the monitor replied is
+ * -EREMOTEIO with its text, -EAGAIN means no answer in time.
+ */
+int client_ask(struct client *c, const char *command, json_t **result, struct error *err);
+
+/* The monitor's process id as the kernel knows it; 0 when it can't be told. */
+pid_t client_monitor_pid(const struct client *c);
+
+/* The options that all of these commands take. */
+struct client_options {
+    const char *name;
+    bool json;
+    bool force;       /* stop only */
+    double timeout_s; /* stop only */
+};
+
+/*
+ * Parses "[--json] NAME", and --force and --timeout for `stop`. Returns true
+ * when the command goes on, else *status is what to exit with.
+ */
+bool client_options(const struct command *cmd, int argc, char **argv, bool wants_name,
+                    struct client_options *o, int *status);
+
+/* Opens, asks, closes: for a command of one question. */
+int client_once(const char *name, const char *command, json_t **result, struct error *err);
+
+/* Prints JSON for programs: indented, sorted as the monitor sent it, one newline. */
+void client_print_json(const json_t *value);
+
+#endif
