@@ -139,7 +139,7 @@ pid_t client_monitor_pid(const struct client *c)
 
 void client_print_json(const json_t *value)
 {
-    (void)json_dumpf(value, stdout, JSON_INDENT(2));
+    (void)json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     (void)putchar('\n');
 }
 

@@ -27,6 +27,12 @@ struct command {
 };
 
 extern const struct command command_run;
+extern const struct command command_ps;
+extern const struct command command_stat;
+extern const struct command command_pause;
+extern const struct command command_resume;
+extern const struct command command_stop;
+extern const struct command command_console;
 extern const struct command command_version;
 
 /* Prints one line, "twofold: ...", on stderr and returns `status`. */

@@ -40,7 +40,8 @@ struct console {
     bool raw;          /* the terminal is in raw mode, and Ctrl-A is ours */
     char pty_name[64];
     struct escape escape;
-    pthread_mutex_t lock; /* keeps the bytes of one console_write() together; guards clients */
+    pthread_mutex_t out_lock; /* keeps the bytes of one console_write() together; held for long */
+    pthread_mutex_t lock;     /* guards clients; never held while something blocks */
     struct client clients[CLIENTS_MAX];
     console_input input;
     console_quit quit;
@@ -138,16 +139,18 @@ static void write_client(struct client *c, const unsigned char *buf, size_t len)
 
 void console_write(struct console *con, const unsigned char *buf, size_t len)
 {
+    pthread_mutex_lock(&con->out_lock);
     pthread_mutex_lock(&con->lock);
     for (size_t i = 0; i < CLIENTS_MAX; i++) {
         if (con->clients[i].fd >= 0)
             write_client(&con->clients[i], buf, len);
     }
+    pthread_mutex_unlock(&con->lock);
     if (con->kind == CONSOLE_PTY)
         write_dropping(con->out_fd, buf, len);
     else if (con->out_fd >= 0)
         write_blocking(con, buf, len);
-    pthread_mutex_unlock(&con->lock);
+    pthread_mutex_unlock(&con->out_lock);
 }
 
 void console_release(struct console *con)
@@ -227,6 +230,17 @@ static void client_ready(void *ctx, int fd, uint32_t events)
         drop_client(con, fd);
     else
         to_guest(con, buf, (size_t)n);
+}
+
+bool console_has_room(struct console *con)
+{
+    bool room = false;
+
+    pthread_mutex_lock(&con->lock);
+    for (size_t i = 0; i < CLIENTS_MAX && !room; i++)
+        room = con->clients[i].fd < 0;
+    pthread_mutex_unlock(&con->lock);
+    return room;
 }
 
 int console_attach(struct console *con, int fd, const void *early, size_t len)
@@ -340,6 +354,7 @@ int console_create(struct console **out, enum console_kind kind, const char *pat
     con->in_fd = con->out_fd = con->pty_slave_fd = con->release_fd = -1;
     for (size_t i = 0; i < CLIENTS_MAX; i++)
         con->clients[i].fd = -1;
+    pthread_mutex_init(&con->out_lock, NULL);
     pthread_mutex_init(&con->lock, NULL);
     code = open_kind(con, path, err);
     if (!code && con->in_fd >= 0) {
@@ -388,5 +403,6 @@ void console_destroy(struct console *con)
     if (con->release_fd >= 0)
         close(con->release_fd);
     pthread_mutex_destroy(&con->lock);
+    pthread_mutex_destroy(&con->out_lock);
     free(con);
 }

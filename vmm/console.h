@@ -5,6 +5,7 @@
 #ifndef TWOFOLD_VMM_CONSOLE_H
 #define TWOFOLD_VMM_CONSOLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "vmm/error.h"
@@ -52,6 +53,9 @@ void console_release(struct console *con);
  * read from it already. Owns `fd` from here on, also on failure.
  */
 int console_attach(struct console *con, int fd, const void *early, size_t len);
+
+/* Whether console_attach() has room for one more. */
+bool console_has_room(struct console *con);
 
 /* The pty's device path for CONSOLE_PTY, else NULL. */
 const char *console_pty_name(const struct console *con);

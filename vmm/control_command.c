@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/console.h"
 #include "vmm/control.h"
 
 /* What a command gives back: a result, or an error and its sentence. */
@@ -72,6 +73,8 @@ static int perform_stop(struct vm *vm, const json_t *arguments, struct outcome *
 static int perform_console(struct vm *vm, const json_t *arguments, struct outcome *out)
 {
     (void)arguments;
+    if (!console_has_room(vm_console(vm)))
+        return error_set(&out->err, -EBUSY, "the console has as many clients as it takes");
     out->result = control_status(vm);
     out->next = CONTROL_NEXT_CONSOLE;
     return 0;
@@ -158,7 +161,7 @@ static char *dump(json_t *reply, json_t *id)
 
     if (id)
         (void)json_object_set(reply, "id", id);
-    line = json_dumps(reply, JSON_COMPACT);
+    line = json_dumps(reply, JSON_COMPACT | JSON_REAL_PRECISION(9));
     json_decref(reply);
     return line;
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "vmm/bus.h"
+#include "vmm/console.h"
 #include "vmm/control_command.h"
 #include "vmm/residency.h"
 
@@ -30,17 +31,36 @@ static json_t *number(uint64_t n)
     return json_integer((json_int_t)n);
 }
 
+static json_t *console_json(struct vm *vm)
+{
+    const struct vm_config *cfg = vm_config(vm);
+    const char *path = cfg->console_path;
+
+    switch (cfg->console) {
+    case CONSOLE_STDIO:
+        return json_pack("{s:s}", "kind", "stdio");
+    case CONSOLE_PTY:
+        path = console_pty_name(vm_console(vm));
+        break;
+    case CONSOLE_FILE:
+        break;
+    }
+    return json_pack("{s:s, s:o}", "kind", cfg->console == CONSOLE_PTY ? "pty" : "file", "path",
+                     control_text(path ? path : ""));
+}
+
 json_t *control_status(struct vm *vm)
 {
     const struct vm_config *cfg = vm_config(vm);
     uint64_t create_ns = 0, run_ns = 0;
 
     vm_times(vm, &create_ns, &run_ns);
-    return json_pack("{s:s, s:i, s:s, s:i, s:I, s:s, s:o, s:o, s:f}", "name", cfg->name, "pid",
+    return json_pack("{s:s, s:i, s:s, s:i, s:I, s:s, s:o, s:o, s:o, s:f}", "name", cfg->name, "pid",
                      (int)getpid(), "state", state_name(vm_state(vm)), "cpus", (int)cfg->cpus,
                      "mem_bytes", (json_int_t)cfg->mem_bytes, "backing",
                      mem_backing_name(cfg->backing), "kernel", control_text(cfg->kernel), "cmdline",
-                     control_text(cfg->cmdline), "uptime_s", (double)run_ns / 1e9);
+                     control_text(cfg->cmdline), "console", console_json(vm), "uptime_s",
+                     (double)run_ns / 1e9);
 }
 
 static json_t *vcpus_json(struct vm *vm)

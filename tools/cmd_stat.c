@@ -1,0 +1,141 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/client.h"
+#include "tools/table.h"
+
+static const char help[] =
+    "usage: twofold stat [--json] NAME\n"
+    "\n"
+    "Shows a VM's state, its exits by vCPU and reason, the accesses to each device, and\n"
+    "how much memory is resident, by the page size that the host really mapped.\n"
+    "\n"
+    "  --json         one object, as docs/control.md describes it\n"
+    "  -h, --help     this text\n"
+    "\n"
+    "Exit status: 0; 1 no such VM or no answer; 2 wrong usage.\n";
+
+static json_int_t integer(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+static const char *string(const json_t *object, const char *key)
+{
+    const char *s = json_string_value(json_object_get(object, key));
+
+    return s ? s : "";
+}
+
+static void print_general(const json_t *stat)
+{
+    const json_t *times = json_object_get(stat, "times");
+    const char *cmdline = string(stat, "cmdline");
+    char up[32], start[32];
+
+    (void)printf(
+        "%s: %s, pid %" JSON_INTEGER_FORMAT ", up %s\n", string(stat, "name"),
+        string(stat, "state"), integer(stat, "pid"),
+        format_seconds(json_number_value(json_object_get(stat, "uptime_s")), up, sizeof(up)));
+    (void)printf("  kernel    %s\n", string(stat, "kernel"));
+    if (*cmdline)
+        (void)printf("  cmdline   %s\n", cmdline);
+    (void)printf("  start     %s to the first instruction\n",
+                 format_seconds((double)integer(times, "create_ns") / 1e9, start, sizeof(start)));
+}
+
+static const char *bytes(const json_t *object, const char *key, char *buf, size_t size)
+{
+    return format_bytes((uint64_t)integer(object, key), buf, size);
+}
+
+static void print_memory(const json_t *memory)
+{
+    const json_t *mapped = json_object_get(memory, "mapped_bytes");
+    char a[32], b[32], c[32], d[32];
+
+    (void)printf("\nmemory\n");
+    (void)printf("  size      %s, backing %s\n", bytes(memory, "bytes", a, sizeof(a)),
+                 string(memory, "backing"));
+    (void)printf("  resident  %s: 4K pages %s, 2M pages %s, 1G pages %s\n",
+                 bytes(memory, "resident_bytes", a, sizeof(a)), bytes(mapped, "4K", b, sizeof(b)),
+                 bytes(mapped, "2M", c, sizeof(c)), bytes(mapped, "1G", d, sizeof(d)));
+    if (integer(memory, "swapped_bytes"))
+        (void)printf("  swapped   %s\n", bytes(memory, "swapped_bytes", a, sizeof(a)));
+    (void)printf("  monitor   %s besides\n", bytes(memory, "monitor_bytes", a, sizeof(a)));
+}
+
+static void print_vcpus(const json_t *vcpus)
+{
+    static const char *const reasons[] = { "total", "pio", "mmio", "hlt", "intr", "other" };
+    struct table *t = table_create(">vCPU >EXITS >PIO >MMIO >HLT >INTR >OTHER >IN-GUEST");
+    size_t i;
+    json_t *cpu;
+
+    json_array_foreach(vcpus, i, cpu)
+    {
+        const json_t *exits = json_object_get(cpu, "exits");
+        char time[32];
+
+        table_cell(t, "%" JSON_INTEGER_FORMAT, integer(cpu, "cpu"));
+        for (size_t r = 0; r < sizeof(reasons) / sizeof(reasons[0]); r++)
+            table_cell(t, "%" JSON_INTEGER_FORMAT, integer(exits, reasons[r]));
+        table_cell(t, "%s",
+                   format_seconds((double)integer(cpu, "run_ns") / 1e9, time, sizeof(time)));
+    }
+    (void)printf("\nvCPUs: exits to the monitor\n");
+    table_print(t, "  ", stdout);
+}
+
+static void print_devices(const json_t *stat)
+{
+    struct table *t = table_create("DEVICE SPACE ADDRESS >READS >WRITES");
+    size_t i;
+    json_t *device;
+
+    json_array_foreach(json_object_get(stat, "devices"), i, device)
+    {
+        json_int_t base = integer(device, "base");
+
+        table_cell(t, "%s", string(device, "name"));
+        table_cell(t, "%s", string(device, "space"));
+        table_cell(t, "0x%llx-0x%llx", (unsigned long long)base,
+                   (unsigned long long)(base + integer(device, "length") - 1));
+        table_cell(t, "%" JSON_INTEGER_FORMAT, integer(device, "reads"));
+        table_cell(t, "%" JSON_INTEGER_FORMAT, integer(device, "writes"));
+    }
+    (void)printf("\ndevices: accesses by the guest\n");
+    table_print(t, "  ", stdout);
+    (void)printf("  accesses that no device claimed: %" JSON_INTEGER_FORMAT "\n",
+                 integer(stat, "unclaimed_accesses"));
+}
+
+static int run(const struct command *cmd, int argc, char **argv)
+{
+    struct client_options o = { 0 };
+    json_t *stat = NULL;
+    struct error err;
+    int status;
+
+    if (!client_options(cmd, argc, argv, true, &o, &status))
+        return status;
+    if (client_once(o.name, "stat", &stat, &err))
+        return command_fail(STATUS_FAILED, "%s", err.text);
+    if (o.json) {
+        client_print_json(stat);
+    } else {
+        print_general(stat);
+        print_memory(json_object_get(stat, "memory"));
+        print_vcpus(json_object_get(stat, "vcpus"));
+        print_devices(stat);
+    }
+    json_decref(stat);
+    return STATUS_OK;
+}
+
+const struct command command_stat = {
+    .name = "stat",
+    .summary = "show a VM's exits, devices and memory",
+    .help = help,
+    .run = run,
+};
