@@ -1,0 +1,36 @@
+/*
+ * The guest's own tables: the paging modes of x86, chosen by the control registers.
+ */
+#ifndef TWOFOLD_EPT_FORMAT_X86_H
+#define TWOFOLD_EPT_FORMAT_X86_H
+
+#include "ept/pt_format.h"
+
+extern const struct pt_format pt_x86_none;   /* paging off */
+extern const struct pt_format pt_x86_32;     /* two levels, 4 KiB pages only */
+extern const struct pt_format pt_x86_32_pse; /* two levels, CR4.PSE: 4 MiB pages too */
+extern const struct pt_format pt_x86_pae;    /* three levels, 64-bit entries */
+extern const struct pt_format pt_x86_64;     /* four levels */
+extern const struct pt_format pt_x86_64_5l;  /* five levels, CR4.LA57 */
+
+#define X86_CR0_PG   (UINT64_C(1) << 31)
+#define X86_CR4_PSE  (UINT64_C(1) << 4)
+#define X86_CR4_PAE  (UINT64_C(1) << 5)
+#define X86_CR4_LA57 (UINT64_C(1) << 12)
+#define X86_EFER_LMA (UINT64_C(1) << 10)
+#define X86_EFER_NXE (UINT64_C(1) << 11)
+#define X86_PTE_P    (UINT64_C(1) << 0)
+#define X86_PTE_PS   (UINT64_C(1) << 7)
+#define X86_PTE_NX   (UINT64_C(1) << 63)
+
+/* What decides how a CPU reads its tables. */
+struct x86_paging {
+    uint64_t cr0, cr3, cr4, efer;
+    unsigned phys_bits; /* MAXPHYADDR: 32 to 52 */
+    bool gib_pages;     /* CPUID: 1 GiB pages */
+};
+
+/* The address space that these registers select. Intel SDM vol. 3A, 4.1.1 "Four paging modes". */
+void x86_pt_space(struct pt_space *out, const struct x86_paging *regs);
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * A table format as data: what pt_walk() needs to know about the entries of a
+ * radix tree, whoever defined it. One file a format (format_x86.c).
+ *
+ *   input   .---------.---------.-----.---------.--------.
+ *           | index N | index.. |     | index 1 | offset |
+ *           '---------'---------'-----'---------'--------'
+ *                |         |               |        |
+ *   root -> table N -> table N-1 .. -> table 1 -> leaf + offset = output
+ *
+ * Levels are numbered as the manuals do: the root table is the highest, level 1
+ * maps the smallest pages. A leaf may come above level 1, and maps more.
+ */
+#ifndef TWOFOLD_EPT_PT_FORMAT_H
+#define TWOFOLD_EPT_PT_FORMAT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PT_LEVELS_MAX 5
+
+enum pt_leaf {
+    PT_LEAF_NEVER,  /* the entry refers to a table */
+    PT_LEAF_ALWAYS, /* the entry maps memory */
+    PT_LEAF_BIT,    /* it maps memory when `leaf_bit` is set */
+};
+
+struct pt_level {
+    const char *name; /* the manual's name for an entry here, "PDE" */
+    uint8_t shift;    /* of the lowest input bit that selects an entry */
+    uint8_t bits;     /* how many input bits select it */
+    enum pt_leaf leaf;
+    uint64_t leaf_bit;       /* for PT_LEAF_BIT */
+    uint64_t leaf_addr;      /* bits of a leaf that are output address bits */
+    uint64_t leaf_high;      /* more of them, which stand elsewhere, ... */
+    uint8_t leaf_high_shift; /* ... and belong this many bits further up (PSE-36) */
+    uint64_t leaf_reserved;  /* must be zero in a leaf */
+    uint64_t table_reserved; /* must be zero in an entry that refers to a table */
+};
+
+struct pt_format {
+    const char *name;
+    uint8_t levels;      /* 0: no translation, output is input */
+    uint8_t entry_bytes; /* 4 or 8 */
+    uint8_t input_bits;  /* width of an input address */
+    bool sign_extended;  /* bits above `input_bits` repeat the highest one; else they are zero */
+    uint64_t present;    /* an entry is present when any of these bits is set */
+    uint64_t table_addr; /* bits of an entry that are the next table's address */
+    uint64_t root_addr;  /* bits of the root register that are the root table's address */
+    struct pt_level level[PT_LEVELS_MAX + 1]; /* [0] is unused */
+};
+
+/*
+ * One address space: a format, where its root table lies, and what this CPU in
+ * its present mode reserves beyond what the format does.
+ */
+struct pt_space {
+    const struct pt_format *format;
+    uint64_t root;                             /* as in the root register; masked by the walker */
+    uint64_t reserved[PT_LEVELS_MAX + 1];      /* by level, in every present entry */
+    uint64_t leaf_reserved[PT_LEVELS_MAX + 1]; /* by level, in leaves */
+};
+
+#endif
