@@ -78,10 +78,10 @@ static int cpus_check(struct vm *vm, struct error *err)
     return 0;
 }
 
+/* The VM and its memory. */
 static int kvm_vm_create(struct vm *vm, struct error *err)
 {
     uint64_t identity = IDENTITY_MAP_ADDR;
-    struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 
     do {
         vm->fd = ioctl(vm->kvm.fd, KVM_CREATE_VM, 0);
@@ -95,6 +95,18 @@ static int kvm_vm_create(struct vm *vm, struct error *err)
     if (kvm_cap(&vm->kvm, KVM_CAP_SET_TSS_ADDR) &&
         ioctl(vm->fd, KVM_SET_TSS_ADDR, (unsigned long)TSS_ADDR) < 0)
         return error_set(err, -errno, "KVM: TSS pages: %s", strerror(errno));
+    return memory_register(vm->mem, vm->fd, err);
+}
+
+/*
+ * The interrupt controllers and the timer, in the kernel. After the memory
+ * slots: each device leaves an RCU grace period pending in KVM, and a change of
+ * the slots would wait for it, 7 ms.
+ */
+static int kvm_devices_create(struct vm *vm, struct error *err)
+{
+    struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+
     if (ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0) < 0)
         return error_set(err, -errno,
                          "KVM has no interrupt controllers in the kernel (KVM_CREATE_IRQCHIP): %s",
@@ -181,15 +193,15 @@ static int vm_build(struct vm *vm, struct error *err)
     if (rc == 0)
         rc = memory_fits(vm, err);
     if (rc == 0)
-        rc = bus_create(&vm->bus, err);
+        rc = kvm_vm_create(vm, err);
     if (rc == 0)
-        rc = io_loop_create(&vm->loop, err);
+        rc = kvm_devices_create(vm, err);
     if (rc == 0)
         rc = image_load(vm, err);
     if (rc == 0)
-        rc = kvm_vm_create(vm, err);
+        rc = bus_create(&vm->bus, err);
     if (rc == 0)
-        rc = memory_register(vm->mem, vm->fd, err);
+        rc = io_loop_create(&vm->loop, err);
     if (rc == 0)
         rc = console_create(&vm->con, cfg->console, cfg->console_path, vm->loop, err);
     if (rc == 0)
