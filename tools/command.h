@@ -33,6 +33,7 @@ extern const struct command command_pause;
 extern const struct command command_resume;
 extern const struct command command_stop;
 extern const struct command command_console;
+extern const struct command command_info;
 extern const struct command command_version;
 
 /* Prints one line, "twofold: ...", on stderr and returns `status`. */

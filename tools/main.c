@@ -10,11 +10,18 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The order is the one that --help shows. */
-/* clang-format off: one line each, so that two people can add one. */
+/* The order is the one that --help shows; one line each. */
+/* clang-format off */
 static const struct command *const commands[] = {
-    &command_run,    &command_ps,   &command_stat,    &command_pause,
-    &command_resume, &command_stop, &command_console, &command_version,
+    &command_run,
+    &command_ps,
+    &command_stat,
+    &command_pause,
+    &command_resume,
+    &command_stop,
+    &command_console,
+    &command_info,
+    &command_version,
 };
 /* clang-format on */
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
