@@ -97,12 +97,12 @@ static void handle_system_event(struct vcpu *cpu)
         vm_end(cpu->vm, VM_END_RESET, 0, "KVM: the guest asked for a reset");
         return;
     case KVM_SYSTEM_EVENT_CRASH:
-        dump_crash(cpu, "the guest told KVM that it crashed");
+        dump_crash(cpu, "the guest told KVM that it crashed", 0);
         return;
     default:
         (void)snprintf(what, sizeof(what), "system event %u, which this monitor does not know",
                        type);
-        dump_crash(cpu, what);
+        dump_crash(cpu, what, 0);
         return;
     }
 }
@@ -120,7 +120,7 @@ static void handle_internal_error(struct vcpu *cpu)
 
     (void)snprintf(what, sizeof(what), "KVM internal error %u: %s", sub,
                    sub < sizeof(names) / sizeof(names[0]) && names[sub] ? names[sub] : "unknown");
-    dump_crash(cpu, what);
+    dump_crash(cpu, what, 0);
 }
 
 static void handle_fatal(struct vcpu *cpu)
@@ -130,7 +130,8 @@ static void handle_fatal(struct vcpu *cpu)
 
     switch (run->exit_reason) {
     case KVM_EXIT_SHUTDOWN:
-        dump_crash(cpu, "triple fault: an exception could not be delivered, nor the double fault");
+        dump_crash(cpu, "triple fault: an exception could not be delivered, nor the double fault",
+                   0);
         return;
     case KVM_EXIT_INTERNAL_ERROR:
         handle_internal_error(cpu);
@@ -149,7 +150,7 @@ static void handle_fatal(struct vcpu *cpu)
                        run->exit_reason, exit_name(run->exit_reason));
         break;
     }
-    dump_crash(cpu, what);
+    dump_crash(cpu, what, 0);
 }
 
 /* What is neither port nor memory access; none of it is frequent. */
@@ -198,41 +199,4 @@ void vcpu_handle_exit(struct vcpu *cpu)
         trace_exit(cpu, rec);
     if (rec->reason != KVM_EXIT_IO && rec->reason != KVM_EXIT_MMIO)
         handle_other(cpu);
-}
-
-const char *exit_name(uint32_t reason)
-{
-    static const char *const names[] = {
-        [KVM_EXIT_UNKNOWN] = "unknown",
-        [KVM_EXIT_EXCEPTION] = "exception",
-        [KVM_EXIT_IO] = "port access",
-        [KVM_EXIT_HYPERCALL] = "hypercall",
-        [KVM_EXIT_DEBUG] = "debug",
-        [KVM_EXIT_HLT] = "halt",
-        [KVM_EXIT_MMIO] = "MMIO",
-        [KVM_EXIT_IRQ_WINDOW_OPEN] = "interrupt window",
-        [KVM_EXIT_SHUTDOWN] = "shutdown",
-        [KVM_EXIT_FAIL_ENTRY] = "failed entry",
-        [KVM_EXIT_INTR] = "signal",
-        [KVM_EXIT_SET_TPR] = "task priority",
-        [KVM_EXIT_TPR_ACCESS] = "task priority access",
-        [KVM_EXIT_NMI] = "NMI",
-        [KVM_EXIT_INTERNAL_ERROR] = "internal error",
-        [KVM_EXIT_WATCHDOG] = "watchdog",
-        [KVM_EXIT_SYSTEM_EVENT] = "system event",
-        [KVM_EXIT_IOAPIC_EOI] = "IOAPIC EOI",
-        [KVM_EXIT_HYPERV] = "Hyper-V",
-        [KVM_EXIT_X86_RDMSR] = "RDMSR",
-        [KVM_EXIT_X86_WRMSR] = "WRMSR",
-        [KVM_EXIT_DIRTY_RING_FULL] = "dirty ring full",
-        [KVM_EXIT_AP_RESET_HOLD] = "AP reset hold",
-        [KVM_EXIT_X86_BUS_LOCK] = "bus lock",
-        [KVM_EXIT_XEN] = "Xen",
-        [KVM_EXIT_NOTIFY] = "notify",
-        [KVM_EXIT_MEMORY_FAULT_NR] = "memory fault",
-    };
-
-    if (reason < sizeof(names) / sizeof(names[0]) && names[reason])
-        return names[reason];
-    return "no name";
 }

@@ -108,6 +108,9 @@ int vcpu_create(struct vm *vm, unsigned id, struct error *err)
         goto fail;
     }
     cpu->run = run;
+    /* RIP for the trace without a further ioctl; not when nobody asks, it costs a copy an exit. */
+    if (vm->cfg->trace && kvm_cap(&vm->kvm, KVM_CAP_SYNC_REGS) & KVM_SYNC_X86_REGS)
+        cpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
     rc = cpuid_apply(vm->cpuid, cpu->fd, id, err);
     if (rc == 0)
         rc = set_msrs(cpu, err);
@@ -174,8 +177,8 @@ static bool run_failed(struct vcpu *cpu, int code)
 
     switch (code) {
     case EINTR:
-        add(&cpu->stat.exits_total, 1);
-        add(&cpu->stat.intr, 1);
+        cpu->run->exit_reason = KVM_EXIT_INTR; /* not all KVMs say so themselves */
+        vcpu_handle_exit(cpu);
         return wait_to_run(cpu);
     case EAGAIN: /* an AP got its INIT or SIPI; the next entry runs it */
         return true;
@@ -186,7 +189,7 @@ static bool run_failed(struct vcpu *cpu, int code)
         (void)snprintf(what, sizeof(what), "KVM_RUN failed: %s", strerror(code));
         break;
     }
-    dump_crash(cpu, what);
+    dump_crash(cpu, what, code);
     return false;
 }
 

@@ -1,5 +1,6 @@
 /*
- * The inside of a VM, shared by vm.c, vm_events.c, vcpu.c, exits.c, trace.c and dump.c.
+ * The inside of a VM, shared by vm.c, vm_events.c, vcpu.c, exits.c,
+ * trace.c and dump.c.
  * Everybody else uses vmm/vm.h.
  */
 #ifndef TWOFOLD_VMM_VM_IMPL_H
@@ -124,23 +125,27 @@ void vcpu_kick(struct vcpu *cpu);
 
 /* --- exits.c --- */
 
-/* Handles the exit that KVM_RUN returned 0 with. */
+/* Notes and handles the exit that KVM_RUN returned with, EINTR included. */
 void vcpu_handle_exit(struct vcpu *cpu);
-
-/* "KVM_EXIT_IO" without the prefix, in words of a person; never NULL. */
-const char *exit_name(uint32_t reason);
 
 /* --- trace.c --- */
 
-/* Prints a line for `rec`; cfg->trace is not NULL. */
+/* One word for an exit reason, "pio" for KVM_EXIT_IO; never NULL. */
+const char *exit_name(uint32_t reason);
+
+/* " out 0x3f8 size=1 count=1 value=0x41", or nothing when the exit is no access. */
+void exit_print(FILE *to, const struct exit_record *rec);
+
+/* Prints the line of --trace for `rec`; cfg->trace is not NULL. */
 void trace_exit(struct vcpu *cpu, const struct exit_record *rec);
 
 /* --- dump.c --- */
 
 /*
  * Prints why this vCPU can't go on and its state to stderr, and ends the VM
- * with VM_END_CRASH. `what` is one line.
+ * with VM_END_CRASH. `what` is one line; `error` is the errno of KVM_RUN, 0
+ * when it succeeded. Only the first crash of a VM is printed.
  */
-void dump_crash(struct vcpu *cpu, const char *what);
+void dump_crash(struct vcpu *cpu, const char *what, int error);
 
 #endif
