@@ -14,6 +14,10 @@ uint32_t apic_id(void);
 /* Periodic VECTOR_TIMER interrupts on this CPU, hz times a second; 0 stops them. */
 void apic_timer_start(unsigned hz);
 
+/* For finding the frequency: starts a masked countdown; the counts since then. */
+void apic_timer_count_down(void);
+uint32_t apic_timer_elapsed(void);
+
 /* Sends a fixed interrupt to one CPU (by its number) or to all others. */
 void apic_ipi(unsigned cpu, uint8_t vector);
 void apic_ipi_others(uint8_t vector);

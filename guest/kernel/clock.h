@@ -15,8 +15,13 @@ void clock_init(void);
 /* Nanoseconds since clock_init(). */
 uint64_t clock_ns(void);
 
-/* Multiplier of a 32.32 fixed-point number: ns = tsc * clock_mult >> 32. */
-extern uint64_t clock_mult;
-extern uint64_t clock_tsc_start;
+/*
+ * Notes that a stage of start-up has ended, for the list that a program may ask for.
+ * `name` is not copied. At most 16 are kept.
+ */
+void clock_stage(const char *name);
+
+/* Stage `index`: its name, and nanoseconds since the kernel's first C line; NULL after the last. */
+const char *clock_stage_get(unsigned index, uint64_t *ns);
 
 #endif

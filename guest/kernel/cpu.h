@@ -227,6 +227,9 @@ static inline void fpu_init_state(struct fpu_state *s) /* *s is zeroed by the ca
 /* Reads CPUID into cpu_features. */
 void cpu_detect(void);
 
+/* Sets the stack of #DF, NMI or #MC (IST 1 to 3). */
+void cpu_set_ist(struct cpu *c, unsigned ist, uint64_t stack_top);
+
 /* Loads this CPU's GDT, TSS, IDT, GS and the SYSCALL MSRs. `c->id` is set already. */
 void cpu_setup(struct cpu *c);
 

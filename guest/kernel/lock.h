@@ -17,11 +17,13 @@ static inline bool lock_try(struct lock *l)
     return __atomic_exchange_n(&l->held, 1, __ATOMIC_ACQUIRE) == 0;
 }
 
+/* The slow part of lock_acquire(): spins, and serves TLB shootdowns meanwhile. */
+void lock_wait(struct lock *l);
+
 static inline void lock_acquire(struct lock *l)
 {
-    while (!lock_try(l))
-        while (__atomic_load_n(&l->held, __ATOMIC_RELAXED))
-            __builtin_ia32_pause();
+    if (!lock_try(l))
+        lock_wait(l);
 }
 
 static inline void lock_release(struct lock *l)

@@ -60,6 +60,9 @@ enum { PAGE_ALLOCATED = 1, PAGE_FREE_DIRTY, PAGE_FREE_ZERO, PAGE_SLAB };
  */
 uint64_t pmm_alloc(unsigned order, unsigned flags);
 
+/* pmm_free() of one page that its user has left zeroed. */
+void pmm_free_zeroed(uint64_t gpa);
+
 /* Gives back a block of pmm_alloc() by its first gpa; the order is remembered. */
 void pmm_free(uint64_t gpa);
 
@@ -121,8 +124,8 @@ void aspace_destroy(struct aspace *as);
 /*
  * Maps one page of `size` PAGE_SIZE or LARGE_SIZE at gva to gpa. Takes over the
  * caller's reference to the block. Returns 0, -EEXIST when something is mapped there,
- * -EINVAL for an address above user space or misaligned, -ENOMEM. No W^X rule here:
- * it is refused (-EACCES) to map writable without PTE_NX.
+ * -EINVAL for an address above user space or misaligned, -ENOMEM, or
+ * -EACCES for a page both writable and executable. The page is always readable.
  */
 int aspace_map(struct aspace *as, uint64_t gva, uint64_t gpa, uint64_t size, uint64_t flags);
 
@@ -147,13 +150,21 @@ void aspace_switch(struct aspace *as);
 /* gpa of the top-level table, for reports. */
 uint64_t aspace_root(const struct aspace *as);
 
-/* Handler of VECTOR_TLB. */
-void aspace_shootdown_ipi(void);
+/*
+ * Flushes [start, end) of an address space on every CPU; interrupts may be off. Called
+ * by aspace_unmap() and aspace_protect().
+ */
+void tlb_flush(struct aspace *as, uint64_t start, uint64_t end);
+
+/* Serves a shootdown that waits for this CPU: VECTOR_TLB's handler, and whoever spins. */
+void tlb_poll(void);
 
 /* --- start-up ----------------------------------------------------------------------- */
 
-void direct_map_init(void); /* maps the RAM above the first GiB */
-void pmm_init(void);        /* after direct_map_init() */
+void pmm_init(void); /* direct map and page allocator, from boot_info */
+
+/* Maps the RAM above the first GiB; tables come from early_page(), gpas below 1 GiB. */
+void direct_map_init(uint64_t (*early_page)(void));
 
 extern uint64_t kernel_pml4[512]; /* tables.S: the kernel's half, no user half */
 

@@ -38,7 +38,8 @@ void console_init(void);     /* output; the first thing that start() does */
 void console_irq_init(void); /* input; needs the IOAPIC */
 void console_irq(void);      /* COM1's interrupt */
 
-/* From a panic on: polled output without the lock. */
+/* From a panic on: output without locks, whose holders are stopped. */
+void printk_panic_mode(void);
 void console_panic_mode(void);
 
 #endif

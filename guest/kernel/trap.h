@@ -10,7 +10,8 @@
 #include <stdint.h>
 
 struct trap_frame {
-    uint64_t cr2; /* of a #PF (vector 14) only */
+    uint64_t cr2;     /* of a #PF (vector 14) only */
+    uint64_t gs_base; /* of NMI, #DF and #MC only: what to put back */
     uint64_t r15, r14, r13, r12, rbp, rbx;
     uint64_t r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
     uint64_t vector; /* TRAP_SYSCALL for a system call */

@@ -1,0 +1,316 @@
+/*
+ * User address spaces: four levels of tables, of which the upper half is the kernel's
+ * and the same everywhere.
+ *
+ *   root: PML4 [0 .. 255] -> PDPT -> PD [large leaf] -> PT [leaf]
+ *
+ * The struct page of a table keeps a bitmap: bit n says that entries 8n to 8n + 7 were
+ * ever used. Tearing down then looks at those only, and leaves a table that is known to
+ * be zero again.
+ */
+#include "guest/kernel/aspace_internal.h"
+#include "guest/kernel/cpu.h"
+#include "guest/kernel/errno.h"
+#include "guest/kernel/heap.h"
+#include "guest/kernel/mm.h"
+
+#define DIRECT_ENTRY 256
+#define KERNEL_ENTRY 511
+#define LEVEL_PT     1
+#define LEVEL_PD     2
+#define LEVEL_PML4   4
+#define BATCH        32
+
+static unsigned index_of(uint64_t gva, unsigned level)
+{
+    return gva >> (PAGE_SHIFT + 9 * (level - 1)) & 511;
+}
+
+static uint64_t span_of(unsigned level)
+{
+    return PAGE_SIZE << (9 * (level - 1));
+}
+
+static uint64_t *used_map(uint64_t table)
+{
+    return (uint64_t *)(void *)&page_of(table)->next;
+}
+_Static_assert(offsetof(struct page, next) == 8 && sizeof(struct page) == 16, "used_map");
+
+static uint64_t new_table(void)
+{
+    uint64_t gpa = pmm_alloc(0, PMM_ZERO);
+
+    if (gpa)
+        *used_map(gpa) = 0;
+    return gpa;
+}
+
+static void set_entry(uint64_t table, unsigned i, uint64_t value)
+{
+    uint64_t *t = phys_to_virt(table);
+
+    *used_map(table) |= UL(1) << i / 8;
+    __atomic_store_n(&t[i], value, __ATOMIC_RELEASE);
+}
+
+/*
+ * Goes down to the table of `level` that maps gva. Missing tables are made when `make`
+ * is set. Returns its gpa; or 0, and *stopped is the level of the entry that ended the
+ * walk, which is a large leaf or not present (or memory is out).
+ */
+static uint64_t walk(struct aspace *as, uint64_t gva, unsigned level, bool make, unsigned *stopped)
+{
+    uint64_t table = as->root;
+
+    for (unsigned l = LEVEL_PML4; l > level; l--) {
+        uint64_t *t = phys_to_virt(table);
+        unsigned i = index_of(gva, l);
+        uint64_t e = t[i];
+
+        *stopped = l;
+        if (e & PTE_LARGE)
+            return 0;
+        if (!(e & PTE_PRESENT)) {
+            uint64_t next = make ? new_table() : 0;
+
+            if (!next)
+                return 0;
+            e = next | PTE_PRESENT | PTE_WRITE | PTE_USER;
+            set_entry(table, i, e);
+        }
+        table = e & PTE_ADDR;
+    }
+    return table;
+}
+
+/* The leaf that maps gva: its place, and its page size. NULL when there is none. */
+static uint64_t *find_leaf(struct aspace *as, uint64_t gva, uint64_t *size)
+{
+    unsigned stopped = 0;
+    uint64_t table = walk(as, gva, LEVEL_PT, false, &stopped);
+    unsigned level = LEVEL_PT;
+    uint64_t *e;
+
+    if (!table) {
+        if (stopped != LEVEL_PD)
+            goto none;
+        level = LEVEL_PD;
+        table = walk(as, gva, LEVEL_PD, false, &stopped);
+    }
+    *size = span_of(level);
+    e = (uint64_t *)phys_to_virt(table) + index_of(gva, level);
+    if (*e & PTE_PRESENT)
+        return e;
+    return NULL;
+none:
+    *size = span_of(stopped);
+    return NULL;
+}
+
+struct aspace *aspace_create(void)
+{
+    struct aspace *as = kzalloc(sizeof(*as));
+    uint64_t *root;
+
+    if (!as)
+        return NULL;
+    as->root = new_table();
+    if (!as->root) {
+        kfree(as);
+        return NULL;
+    }
+    as->pcid = pcid_alloc();
+    root = phys_to_virt(as->root);
+    root[DIRECT_ENTRY] = kernel_pml4[DIRECT_ENTRY];
+    root[KERNEL_ENTRY] = kernel_pml4[KERNEL_ENTRY];
+    return as;
+}
+
+static void free_table(uint64_t table, unsigned level)
+{
+    uint64_t *t = phys_to_virt(table);
+
+    for (uint64_t groups = *used_map(table); groups; groups &= groups - 1) {
+        unsigned first = (unsigned)__builtin_ctzl(groups) * 8;
+
+        for (unsigned i = first; i < first + 8; i++) {
+            uint64_t e = t[i];
+
+            if (!e)
+                continue;
+            t[i] = 0;
+            if (level > LEVEL_PT && !(e & PTE_LARGE))
+                free_table(e & PTE_ADDR, level - 1);
+            else if (e & PTE_PRESENT)
+                page_put(e & PTE_ADDR);
+        }
+    }
+    pmm_free_zeroed(table);
+}
+
+void aspace_destroy(struct aspace *as)
+{
+    uint64_t *root = phys_to_virt(as->root);
+
+    root[DIRECT_ENTRY] = 0;
+    root[KERNEL_ENTRY] = 0;
+    free_table(as->root, LEVEL_PML4);
+    pcid_free(as->pcid);
+    kfree(as);
+}
+
+static int check_flags(uint64_t flags)
+{
+    if (flags & ~ASPACE_FLAGS)
+        return -EINVAL;
+    return (flags & PTE_WRITE) && !(flags & PTE_NX) ? -EACCES : 0;
+}
+
+static int check_range(uint64_t gva, uint64_t len)
+{
+    return (gva | len) % PAGE_SIZE || len > USER_TOP || gva > USER_TOP - len ? -EINVAL : 0;
+}
+
+/*
+ * A page table all of whose pages were unmapped is still there; a large page may take its
+ * place. Its entry is in `table`, the PD.
+ */
+static void drop_empty_table(struct aspace *as, uint64_t table, uint64_t gva)
+{
+    uint64_t *e = (uint64_t *)phys_to_virt(table) + index_of(gva, LEVEL_PD);
+    uint64_t pt = *e & PTE_ADDR;
+    uint64_t *t = phys_to_virt(pt);
+
+    if (!(*e & PTE_PRESENT) || *e & PTE_LARGE)
+        return;
+    for (uint64_t groups = *used_map(pt); groups; groups &= groups - 1) {
+        unsigned first = (unsigned)__builtin_ctzl(groups) * 8;
+
+        for (unsigned i = first; i < first + 8; i++)
+            if (t[i])
+                return;
+    }
+    *e = 0;
+    tlb_flush(as, gva, gva + LARGE_SIZE); /* the CPU may have cached the table's place */
+    pmm_free_zeroed(pt);
+}
+
+int aspace_map(struct aspace *as, uint64_t gva, uint64_t gpa, uint64_t size, uint64_t flags)
+{
+    unsigned level = size == LARGE_SIZE ? LEVEL_PD : LEVEL_PT;
+    unsigned i = index_of(gva, level), stopped = 0;
+    uint64_t irq, table;
+    int rc = check_flags(flags);
+
+    if (rc)
+        return rc;
+    if ((size != PAGE_SIZE && size != LARGE_SIZE) || (gva | gpa) % size || check_range(gva, size))
+        return -EINVAL;
+    irq = lock_irqsave(&as->lock);
+    table = walk(as, gva, level, true, &stopped);
+    if (table && level == LEVEL_PD)
+        drop_empty_table(as, table, gva);
+    if (!table) {
+        rc = stopped == LEVEL_PD && find_leaf(as, gva, &size) ? -EEXIST : -ENOMEM;
+    } else if (((uint64_t *)phys_to_virt(table))[i] & PTE_PRESENT) {
+        rc = -EEXIST;
+    } else {
+        set_entry(table, i,
+                  gpa | flags | PTE_PRESENT | PTE_USER | (level == LEVEL_PD ? PTE_LARGE : 0));
+    }
+    lock_irqrestore(&as->lock, irq);
+    return rc;
+}
+
+/* Does the range cut a large page in two? */
+static bool cuts_large(struct aspace *as, uint64_t gva, uint64_t end)
+{
+    uint64_t size;
+
+    if (gva % LARGE_SIZE && find_leaf(as, gva, &size) && size == LARGE_SIZE)
+        return true;
+    return end % LARGE_SIZE && find_leaf(as, end - 1, &size) && size == LARGE_SIZE;
+}
+
+/*
+ * Visits the leaves from *gva on, up to BATCH of them: takes them away (flags is 0: their
+ * blocks go to `gone`) or gives them `flags`. Returns how many it changed.
+ */
+static unsigned change_batch(struct aspace *as, uint64_t *gva, uint64_t end, uint64_t flags,
+                             uint64_t *gone)
+{
+    unsigned n = 0;
+
+    while (*gva < end && n < BATCH) {
+        uint64_t size;
+        uint64_t *e = find_leaf(as, *gva, &size);
+
+        if (e && flags) {
+            __atomic_store_n(e, (*e & ~ASPACE_FLAGS) | (flags & ASPACE_FLAGS), __ATOMIC_RELEASE);
+            n++;
+        } else if (e) {
+            gone[n++] = __atomic_exchange_n(e, 0, __ATOMIC_ACQ_REL) & PTE_ADDR;
+        }
+        *gva = (*gva & ~(size - 1)) + size;
+    }
+    return n;
+}
+
+static int change(struct aspace *as, uint64_t gva, uint64_t len, uint64_t flags)
+{
+    uint64_t end = gva + len;
+    uint64_t irq = lock_irqsave(&as->lock);
+    int rc = len && cuts_large(as, gva, end) ? -EINVAL : 0;
+
+    while (!rc && gva < end) {
+        uint64_t gone[BATCH], start = gva;
+        unsigned n = change_batch(as, &gva, end, flags, gone);
+
+        if (!n)
+            continue;
+        tlb_flush(as, start, gva < end ? gva : end);
+        for (unsigned i = 0; !flags && i < n; i++)
+            page_put(gone[i]);
+    }
+    lock_irqrestore(&as->lock, irq);
+    return rc;
+}
+
+int aspace_unmap(struct aspace *as, uint64_t gva, uint64_t len)
+{
+    int rc = check_range(gva, len);
+
+    return rc ? rc : change(as, gva, len, 0);
+}
+
+int aspace_protect(struct aspace *as, uint64_t gva, uint64_t len, uint64_t flags)
+{
+    int rc = check_flags(flags);
+
+    if (!rc)
+        rc = check_range(gva, len);
+    return rc ? rc : change(as, gva, len, flags | PTE_PRESENT);
+}
+
+bool aspace_lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *size)
+{
+    uint64_t irq, page_size;
+    uint64_t *e = NULL;
+
+    if (gva >= USER_TOP)
+        return false;
+    irq = lock_irqsave(&as->lock);
+    e = find_leaf(as, gva, &page_size);
+    if (e && entry)
+        *entry = *e;
+    if (e && size)
+        *size = page_size;
+    lock_irqrestore(&as->lock, irq);
+    return e != NULL;
+}
+
+uint64_t aspace_root(const struct aspace *as)
+{
+    return as->root;
+}

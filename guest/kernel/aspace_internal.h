@@ -1,0 +1,23 @@
+/*
+ * What aspace.c and tlb.c share.
+ */
+#ifndef GUEST_KERNEL_ASPACE_INTERNAL_H
+#define GUEST_KERNEL_ASPACE_INTERNAL_H
+
+#include <stdint.h>
+
+#include "guest/kernel/lock.h"
+
+struct aspace {
+    uint64_t root;    /* gpa of the PML4 */
+    uint32_t pcid;    /* 0: none is free, or the CPU has none; each load flushes then */
+    struct lock lock; /* the tables */
+    uint64_t active;  /* CPUs that have it in CR3 */
+    uint64_t warm; /* CPUs whose TLB may hold entries of this PCID: the next load may keep them */
+};
+
+/* A PCID from 1 to 4095 that no address space uses, or 0; and its way back. */
+uint32_t pcid_alloc(void);
+void pcid_free(uint32_t pcid);
+
+#endif

@@ -1,0 +1,59 @@
+/* Start-up, one call a subsystem, in the order in which they need each other. */
+#include <stdint.h>
+
+#include "guest/kernel/apic.h"
+#include "guest/kernel/boot_info.h"
+#include "guest/kernel/clock.h"
+#include "guest/kernel/cpu.h"
+#include "guest/kernel/init.h"
+#include "guest/kernel/mm.h"
+#include "guest/kernel/panic.h"
+#include "guest/kernel/printk.h"
+#include "guest/kernel/smp.h"
+
+void start(uint64_t start_info_gpa) __attribute__((noreturn));
+
+static struct cpu boot_cpu;
+
+/* The boot CPU's stacks are mapped by tables.S: slot 0 is the one in use. */
+static void prepare_boot_cpu(void)
+{
+    boot_cpu.kernel_stack_top = KSTACK_BASE + KSTACK_SLOT;
+    for (unsigned ist = 1; ist <= 3; ist++)
+        cpu_set_ist(&boot_cpu, ist, KSTACK_BASE + (ist + 1) * KSTACK_SLOT);
+    cpus[0] = &boot_cpu;
+}
+
+static void panic_if_told(void)
+{
+    char mode[16];
+
+    if (cmdline_option("panic", mode, sizeof(mode)))
+        panic_on_purpose(mode);
+}
+
+/* Called by head.S in long mode, on kernel_pml4, with interrupts off. */
+void start(uint64_t start_info_gpa)
+{
+    cpu_detect();         /* what CPUID and the monitor offer */
+    prepare_boot_cpu();   /* its struct cpu and stacks */
+    cpu_setup(&boot_cpu); /* GDT, TSS, IDT, SYSCALL, CR4: exceptions get reported */
+    console_init();       /* and have somewhere to go */
+    clock_stage("entry");
+
+    boot_info_read(start_info_gpa); /* memory map, command line, initrd */
+    pmm_init();                     /* direct map of all RAM, page allocator */
+    clock_stage("memory");
+
+    acpi_read();  /* which CPUs there are */
+    apic_init();  /* local APIC of this CPU; the old PIC is masked */
+    smp_start();  /* the others begin to run */
+    clock_init(); /* TSC and timer frequency */
+    smp_wait();   /* all CPUs are up */
+    clock_stage("cpus");
+
+    cmdline_warn_unknown(); /* options that nobody knows */
+    panic_if_told();        /* for tests of the panic itself */
+    smp_release();          /* the others enter their idle loops */
+    init_start();           /* the first process; never returns */
+}
