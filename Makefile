@@ -53,6 +53,7 @@ all: $(BUILD)/twofold
 -include vmm/vmm.mk
 -include guest/guest.mk
 -include tools/tools.mk
+-include tools/appliance/appliance.mk
 -include tests/tests.mk
 
 # --- compile and link -------------------------------------------------------

@@ -36,7 +36,7 @@ void appliance_welcome(int fd);
  * path) as stdin, stdout and stderr, default signals, then argv. Returns only
  * the status for _exit() when argv can't be run (127 not found, else 126).
  */
-int appliance_exec(const char *tty, char *const argv[]);
+int appliance_exec(const char *tty, const char *const argv[]);
 
 /* The status of a wait(): 128 + N for a death by signal N, as shells count. */
 int appliance_status(int wstatus);

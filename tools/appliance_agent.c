@@ -156,7 +156,7 @@ bool agent_has_command(const struct agent *agent)
 /* The child of start_command(): never returns. */
 _Noreturn static void become_command(struct agent *agent, int in, int out, int err)
 {
-    char **argv = calloc(ARGS_MAX + 1, sizeof(*argv));
+    const char **argv = calloc(ARGS_MAX + 1, sizeof(*argv));
     size_t n = 0;
 
     (void)dup2(in, STDIN_FILENO);

@@ -108,7 +108,7 @@ static int consoles(char names[CONSOLES_MAX][32])
         close(fd);
     if (n > 0)
         line[n] = 0;
-    for (char *name = strtok_r(line, " \n", &state); name && count < CONSOLES_MAX;
+    for (const char *name = strtok_r(line, " \n", &state); name && count < CONSOLES_MAX;
          name = strtok_r(NULL, " \n", &state)) {
         if (!strcmp(name, "tty0"))
             name = "tty1";
@@ -117,7 +117,7 @@ static int consoles(char names[CONSOLES_MAX][32])
     return count;
 }
 
-static pid_t start(const char *tty, char *const argv[])
+static pid_t start(const char *tty, const char *const argv[])
 {
     pid_t pid = fork();
 
@@ -129,7 +129,7 @@ static pid_t start(const char *tty, char *const argv[])
 /* A shell on each console, until one of them is left or somebody asks for the end. */
 static int run_shells(const sigset_t *set, int *status)
 {
-    char *shell[] = { "sh", NULL };
+    const char *const shell[] = { "sh", NULL };
     char names[CONSOLES_MAX][32];
     pid_t pids[CONSOLES_MAX];
     int count = consoles(names);
@@ -160,9 +160,9 @@ static int run_shells(const sigset_t *set, int *status)
 }
 
 /* `twofold.run` of the kernel command line, on the first console. */
-static int run_script(const sigset_t *set, char *script, int *status)
+static int run_script(const sigset_t *set, const char *script, int *status)
 {
-    char *argv[] = { "sh", "-c", script, NULL };
+    const char *const argv[] = { "sh", "-c", script, NULL };
     pid_t child = start("/dev/console", argv);
 
     for (;;) {

@@ -57,7 +57,7 @@ static void open_console(void)
         close(fd);
 }
 
-static void run_quietly(char *const argv[])
+static void run_quietly(const char *const argv[])
 {
     pid_t pid = fork();
     int wstatus;
@@ -68,7 +68,7 @@ static void run_quietly(char *const argv[])
         /* Modules that this machine has no device for are no news. */
         if (null >= 0)
             (void)dup2(null, STDERR_FILENO);
-        execv(argv[0], argv);
+        execv(argv[0], (char *const *)argv);
         _exit(127);
     }
     if (pid > 0)
@@ -107,7 +107,7 @@ static bool have_iommu(void)
 
 static void load_modules(void)
 {
-    char *argv[16] = { "/bin/busybox", "modprobe", "-a", "-q" };
+    const char *argv[16] = { "/bin/busybox", "modprobe", "-a", "-q" };
     int n = 4;
 
     if (have_svm())
@@ -125,9 +125,9 @@ static void load_modules(void)
     if (n > 4)
         run_quietly(argv);
     if (access(COLDPLUG, F_OK) == 0) {
-        char *script = "find /sys/devices -name modalias -exec cat {} + | sort -u | "
-                       "xargs modprobe -a -q; modprobe -a -q sd_mod sr_mod";
-        char *coldplug[] = { "/bin/busybox", "sh", "-c", script, NULL };
+        const char *script = "find /sys/devices -name modalias -exec cat {} + | sort -u | "
+                             "xargs modprobe -a -q; modprobe -a -q sd_mod sr_mod";
+        const char *coldplug[] = { "/bin/busybox", "sh", "-c", script, NULL };
 
         run_quietly(coldplug);
     }
@@ -198,7 +198,7 @@ int appliance_status(int wstatus)
     return WIFSIGNALED(wstatus) ? 128 + WTERMSIG(wstatus) : WEXITSTATUS(wstatus);
 }
 
-int appliance_exec(const char *tty, char *const argv[])
+int appliance_exec(const char *tty, const char *const argv[])
 {
     sigset_t none;
 
@@ -217,7 +217,7 @@ int appliance_exec(const char *tty, char *const argv[])
         if (fd > 2)
             close(fd);
     }
-    execvp(argv[0], argv);
+    execvp(argv[0], (char *const *)argv);
     (void)fprintf(stderr, "twofold: '%s' can't be run in the appliance: %s\n", argv[0],
                   strerror(errno));
     return errno == ENOENT ? 127 : 126;

@@ -166,7 +166,7 @@ static int take_option(struct lab_options *opt, int c, struct error *err)
 static int complete(struct lab_options *opt, struct error *err)
 {
     uint64_t max = opt->ept ? MEM_MAX_EPT : MEM_MAX;
-    static char *shell[] = { "sh", NULL };
+    static const char *const shell[] = { "sh", NULL };
 
     if (!opt->mem)
         opt->mem = opt->ept ? MEM_DEFAULT_EPT : MEM_DEFAULT;
@@ -231,32 +231,42 @@ static int attempt(const struct command *cmd, struct lab_machine *m, struct lab_
     return command_fail(STATUS_FAILED, "%s: %s", cmd->name, err.text);
 }
 
-static int run_machine(const struct command *cmd, struct lab_work *work,
-                       const struct lab_options *opt)
+struct lab {
+    const struct command *cmd;
+    struct lab_work work;
+    struct lab_options opt;
+};
+
+/* The guarded child: one machine, and another one if the first doesn't come up. */
+static int run_machine(void *ctx)
 {
+    struct lab *lab = ctx;
     struct lab_machine m = { .link = -1, .console = -1, .display = -1 };
     enum lab_end end = LAB_FAILED;
     int status = STATUS_FAILED;
+    struct error err;
+    int rc = lab_work_initrd(&lab->work, &lab->opt, &err);
 
+    if (rc < 0)
+        return command_fail(command_status(rc), "%s: %s", lab->cmd->name, err.text);
     for (int i = 1; i <= ATTEMPTS; i++) {
-        status = attempt(cmd, &m, work, opt, &end);
-        if (opt->ept)
+        status = attempt(lab->cmd, &m, &lab->work, &lab->opt, &end);
+        if (lab->opt.ept)
             lab_bochs_stop(&m);
         else
             lab_qemu_stop(&m);
         if (end != LAB_HUNG || i == ATTEMPTS)
             break;
-        terminal_message("%s: starting it once more", cmd->name);
+        terminal_message("%s: starting it once more", lab->cmd->name);
     }
-    if (!opt->ept)
+    if (!lab->opt.ept)
         lab_qemu_close(&m);
     return status;
 }
 
 static int run_lab(const struct command *cmd, int argc, char **argv)
 {
-    struct lab_options opt = { .timeout = -1 };
-    struct lab_work work;
+    struct lab lab = { .cmd = cmd, .opt.timeout = -1 };
     struct error err;
     int status;
     int rc;
@@ -268,24 +278,24 @@ static int run_lab(const struct command *cmd, int argc, char **argv)
             return command_help(cmd);
         if (c == '?' || c == ':')
             return command_bad_option(cmd, argv, c);
-        if (take_option(&opt, c, &err) < 0)
+        if (take_option(&lab.opt, c, &err) < 0)
             return command_fail(STATUS_USAGE, "%s: %s", cmd->name, err.text);
     }
     if (optind < argc) {
-        opt.command = argv + optind;
-        opt.command_len = argc - optind;
+        lab.opt.command = (const char *const *)argv + optind;
+        lab.opt.command_len = argc - optind;
     }
-    if (complete(&opt, &err) < 0)
+    if (complete(&lab.opt, &err) < 0)
         return command_fail(STATUS_USAGE, "%s: %s", cmd->name, err.text);
-    lab_block_signals();
-    rc = lab_work_create(&work, &opt, &err);
-    if (rc == 0)
-        rc = lab_work_initrd(&work, &opt, &err);
-    status = rc == 0 ? run_machine(cmd, &work, &opt)
-                     : command_fail(command_status(rc), "%s: %s", cmd->name, err.text);
-    if (opt.keep && work.guard > 0)
-        terminal_message("%s: its work folder is %s", cmd->name, work.dir);
-    lab_work_destroy(&work, opt.keep);
+    rc = lab_work_create(&lab.work, &lab.opt, &err);
+    if (rc < 0)
+        return command_fail(command_status(rc), "%s: %s", cmd->name, err.text);
+    status = lab_guard(run_machine, &lab, lab.work.dir, lab.opt.keep);
+    if (lab.opt.keep)
+        terminal_message("%s: its work folder is %s", cmd->name, lab.work.dir);
+    if (status < 0)
+        return command_fail(STATUS_FAILED, "%s: its process died: %s", cmd->name,
+                            strerror(-status));
     return status;
 }
 

@@ -34,6 +34,7 @@ extern const struct command command_resume;
 extern const struct command command_stop;
 extern const struct command command_console;
 extern const struct command command_info;
+extern const struct command command_lab;
 extern const struct command command_version;
 
 /* Prints one line, "twofold: ...", on stderr and returns `status`. */

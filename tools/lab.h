@@ -33,31 +33,19 @@ struct lab_options {
     const char *append;    /* more kernel parameters, or NULL */
     struct lab_file in[LAB_FILES_MAX], out[LAB_FILES_MAX];
     unsigned int ins, outs;
-    char **command; /* NULL: a prompt */
+    const char *const *command; /* NULL: a prompt */
     int command_len;
 };
 
 /* --- lab_work.c -------------------------------------------------------------- */
 
-/*
- * A temporary folder, and a process of its own (the guard) that removes it
- * and kills the machine when we end, however we end.
- */
 struct lab_work {
-    char dir[80];
+    char dir[80]; /* a temporary folder, for this lab alone */
     char appliance[PATH_MAX];
-    int guard_pipe;
-    pid_t guard;
 };
 
-/* To be called before any thread is started. 0 or -errno. */
+/* Finds the appliance and makes the folder, which lab_guard() removes. 0 or -errno. */
 int lab_work_create(struct lab_work *work, const struct lab_options *opt, struct error *err);
-
-/* Tells the guard of a process that has to be gone in the end. */
-void lab_work_guard(struct lab_work *work, pid_t pid);
-
-/* The guard kills, removes the folder (unless `keep`) and ends. */
-void lab_work_destroy(struct lab_work *work, bool keep);
 
 /* DIR/initrd: the appliance's, with the files and the command behind it. */
 int lab_work_initrd(struct lab_work *work, const struct lab_options *opt, struct error *err);
@@ -72,6 +60,18 @@ int lab_find_program(const char *program, const char *package, char path[PATH_MA
  * inside comments stay. NULL with the error set.
  */
 char *lab_fill(const char *from, const char *const words[][2], bool xml, struct error *err);
+
+/* --- lab_guard.c ------------------------------------------------------------------ */
+
+/*
+ * Runs `fn` in a child and returns its status, or -errno. When it ends, however
+ * it ends, every process that it left is killed and `dir` removed, unless
+ * `keep`; the same happens when this process is killed. The child's orphans are
+ * reaped at once, which libvirt waits for. No threads may run yet.
+ */
+int lab_guard(int (*fn)(void *ctx), void *ctx, const char *dir, bool keep);
+
+void lab_remove_folder(const char *dir);
 
 /* --- the machines --------------------------------------------------------------- */
 

@@ -1,6 +1,5 @@
 #include "tools/lab_libvirt.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
@@ -177,40 +176,11 @@ int libvirt_open(struct libvirt **out, const char *dir, struct error *err)
     return 0;
 }
 
-/* QEMU's process, from the file that the driver leaves in DIR/run/qemu/NAME.pid. */
-static pid_t read_pid(const struct libvirt *lv)
-{
-    char path[PATH_MAX * 2];
-    pid_t pid = 0;
-    DIR *dir;
-
-    (void)snprintf(path, sizeof(path), "%s/run/qemu", lv->dir);
-    dir = opendir(path);
-    for (struct dirent *e = dir ? readdir(dir) : NULL; e && pid <= 0; e = readdir(dir)) {
-        const char *dot = strrchr(e->d_name, '.');
-        char text[16] = "";
-        FILE *f;
-
-        if (!dot || strcmp(dot, ".pid") != 0 || !strcmp(e->d_name, "driver.pid"))
-            continue;
-        (void)snprintf(path, sizeof(path), "%s/run/qemu/%s", lv->dir, e->d_name);
-        f = fopen(path, "re");
-        if (f && fgets(text, sizeof(text), f))
-            pid = (pid_t)strtol(text, NULL, 10);
-        if (f)
-            (void)fclose(f);
-    }
-    if (dir)
-        closedir(dir);
-    return pid;
-}
-
-int libvirt_start(struct libvirt *lv, const char *xml, pid_t *pid, struct error *err)
+int libvirt_start(struct libvirt *lv, const char *xml, struct error *err)
 {
     lv->domain = lv->virDomainCreateXML(lv->conn, xml, 0);
     if (!lv->domain)
         return error_set(err, -EIO, "libvirt can't start the lab's machine: %s", why(lv));
-    *pid = read_pid(lv);
     return 0;
 }
 

@@ -5,8 +5,6 @@
 #ifndef TWOFOLD_TOOLS_LAB_LIBVIRT_H
 #define TWOFOLD_TOOLS_LAB_LIBVIRT_H
 
-#include <sys/types.h>
-
 #include "vmm/error.h"
 
 struct libvirt;
@@ -17,8 +15,8 @@ struct libvirt;
  */
 int libvirt_open(struct libvirt **out, const char *dir, struct error *err);
 
-/* Starts the domain; *pid is QEMU's process. 0 or -errno. */
-int libvirt_start(struct libvirt *lv, const char *xml, pid_t *pid, struct error *err);
+/* Starts the domain. 0 or -errno. */
+int libvirt_start(struct libvirt *lv, const char *xml, struct error *err);
 
 /* Ends the domain, if one runs. */
 void libvirt_stop(struct libvirt *lv);

@@ -100,7 +100,6 @@ int lab_qemu_start(struct lab_machine *m, struct lab_work *work, const struct la
 {
     struct libvirt *lv = m->impl;
     struct paths paths;
-    pid_t qemu = 0;
     int console = -1;
     int link = -1;
     char *xml = NULL;
@@ -122,9 +121,7 @@ int lab_qemu_start(struct lab_machine *m, struct lab_work *work, const struct la
         m->impl = lv;
     }
     if (rc >= 0)
-        rc = libvirt_start(lv, xml, &qemu, err);
-    if (rc >= 0 && qemu > 0)
-        lab_work_guard(work, qemu);
+        rc = libvirt_start(lv, xml, err);
     if (rc >= 0)
         rc = m->console = accept_within(console, "console", err);
     if (rc >= 0)

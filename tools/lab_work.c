@@ -1,110 +1,15 @@
 #include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tools/lab.h"
 #include "tools/lab_cpio.h"
 #include "tools/lab_link.h"
 
-#define GUARDED_MAX 8
-#define HOME        "/root" /* the command's working directory in the appliance */
-
-/* --- the guard ------------------------------------------------------------------ */
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    (void)remove(path);
-    return 0;
-}
-
-static void kill_all(const pid_t *pids, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        (void)kill(pids[i], SIGKILL);
-    /* They may still write into the folder while they die. */
-    for (int ms = 0; ms < 2000; ms += 10) {
-        bool left = false;
-
-        for (size_t i = 0; i < n; i++)
-            left |= kill(pids[i], 0) == 0;
-        if (!left)
-            return;
-        usleep(10000);
-    }
-}
-
-/* Messages: a pid to kill in the end, 0 to keep the folder. The end is the pipe's end. */
-_Noreturn static void guard(int fd, const char *dir)
-{
-    pid_t pids[GUARDED_MAX];
-    size_t n = 0;
-    bool keep = false;
-    pid_t message;
-    sigset_t all;
-    int null = open("/dev/null", O_RDWR);
-
-    sigfillset(&all);
-    (void)sigprocmask(SIG_BLOCK, &all, NULL);
-    (void)setsid();
-    for (int i = 0; i < 3 && null >= 0; i++)
-        (void)dup2(null, i);
-    while (read(fd, &message, sizeof(message)) == (ssize_t)sizeof(message)) {
-        if (message == 0)
-            keep = true;
-        else if (n < GUARDED_MAX)
-            pids[n++] = message;
-    }
-    kill_all(pids, n);
-    if (!keep)
-        (void)nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-    _exit(0);
-}
-
-static int start_guard(struct lab_work *work, struct error *err)
-{
-    int fds[2];
-
-    if (pipe2(fds, O_CLOEXEC))
-        return error_set(err, -errno, "no pipe for the lab's guard: %s", strerror(errno));
-    work->guard = fork();
-    if (work->guard == 0) {
-        close(fds[1]);
-        guard(fds[0], work->dir);
-    }
-    close(fds[0]);
-    work->guard_pipe = fds[1];
-    if (work->guard < 0) {
-        close(fds[1]);
-        return error_set(err, -errno, "the lab's guard can't be started: %s", strerror(errno));
-    }
-    return 0;
-}
-
-void lab_work_guard(struct lab_work *work, pid_t pid)
-{
-    (void)lab_write_all(work->guard_pipe, &pid, sizeof(pid));
-}
-
-void lab_work_destroy(struct lab_work *work, bool keep)
-{
-    if (work->guard <= 0)
-        return;
-    if (keep)
-        lab_work_guard(work, 0);
-    close(work->guard_pipe);
-    (void)waitpid(work->guard, NULL, 0);
-    work->guard = 0;
-}
+#define HOME "/root" /* the command's working directory in the appliance */
 
 /* --- the folder ------------------------------------------------------------------- */
 
@@ -146,7 +51,6 @@ int lab_work_create(struct lab_work *work, const struct lab_options *opt, struct
     const char *tmp = getenv("TMPDIR");
     int rc = find_appliance(work, opt, err);
 
-    work->guard = 0;
     if (rc < 0)
         return rc;
     if (!tmp || !*tmp)
@@ -158,16 +62,13 @@ int lab_work_create(struct lab_work *work, const struct lab_options *opt, struct
     (void)snprintf(work->dir, sizeof(work->dir), "%s/twofold-lab-XXXXXX", tmp);
     if (!mkdtemp(work->dir))
         return error_set(err, -errno, "no work folder in '%s': %s", tmp, strerror(errno));
-    rc = start_guard(work, err);
-    if (rc < 0)
-        (void)rmdir(work->dir);
-    return rc;
+    return 0;
 }
 
 /* --- what goes in -------------------------------------------------------------------- */
 
 /* A list of strings with a NUL behind each. */
-static int add_strings(struct cpio *cpio, const char *path, char *const *strings, size_t n,
+static int add_strings(struct cpio *cpio, const char *path, const char *const *strings, size_t n,
                        struct error *err)
 {
     size_t len = 0;
@@ -193,7 +94,7 @@ static int add_strings(struct cpio *cpio, const char *path, char *const *strings
 
 static int add_files(struct cpio *cpio, const struct lab_options *opt, struct error *err)
 {
-    char *outs[LAB_FILES_MAX];
+    const char *outs[LAB_FILES_MAX];
     char path[PATH_MAX];
     int rc = 0;
 

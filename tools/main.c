@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/appliance.h"
+
 /* The order is the one that --help shows; one line each. */
 /* clang-format off */
 static const struct command *const commands[] = {
@@ -21,6 +23,7 @@ static const struct command *const commands[] = {
     &command_stop,
     &command_console,
     &command_info,
+    &command_lab,
     &command_version,
 };
 /* clang-format on */
@@ -158,6 +161,8 @@ int main(int argc, char **argv)
 {
     int status;
 
+    if (appliance_is_init(argv[0]))
+        appliance_init();
     if (!fill_standard_fds())
         return STATUS_FAILED;
     /* A reader that is gone is an error of write(), not a death. */
