@@ -1,0 +1,57 @@
+# bash completion for twofold
+
+# The names of the VMs that have a control socket.
+_twofold_vms() {
+    local dir sock
+    if [[ ${XDG_RUNTIME_DIR-} == /* ]]; then
+        dir=$XDG_RUNTIME_DIR/twofold
+    elif ((EUID == 0)); then
+        dir=/run/twofold
+    else
+        dir=/tmp/twofold-$EUID
+    fi
+    for sock in "$dir"/*.sock; do
+        [[ -S $sock ]] && basename "$sock" .sock
+    done
+}
+
+_twofold_run() {
+    local cur=$1 prev=$2
+    case $prev in
+    --console) mapfile -t COMPREPLY < <(compgen -W "stdio pty file:" -- "$cur") ;;
+    --backing) mapfile -t COMPREPLY < <(compgen -W "anon thp memfd hugetlb-2m hugetlb-1g" -- "$cur") ;;
+    --append | --mem | --cpus | --name | --timeout) COMPREPLY=() ;;
+    *)
+        if [[ $cur == -* ]]; then
+            mapfile -t COMPREPLY < <(compgen -W "--initrd --append --mem --cpus --name --console
+                --backing --timeout --trace --help" -- "$cur")
+        else
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        fi
+        ;;
+    esac
+}
+
+_twofold() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} options="--json --help"
+    local commands
+    # `twofold --help` is the one list of commands.
+    commands=$(twofold --help 2>/dev/null | awk '/^  [a-z]/ { print $1 }')
+    COMPREPLY=()
+    if ((COMP_CWORD == 1)); then
+        mapfile -t COMPREPLY < <(compgen -W "$commands help --help --version" -- "$cur")
+        return
+    fi
+    case ${COMP_WORDS[1]} in
+    run) _twofold_run "$cur" "$prev" ;;
+    help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur") ;;
+    stat | pause | resume | stop | console)
+        [[ ${COMP_WORDS[1]} == stop ]] && options+=" --force --timeout"
+        [[ $cur == -* ]] || options=$(_twofold_vms)
+        mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+        ;;
+    *) [[ $cur != -* ]] || mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
+    esac
+}
+
+complete -o filenames -o bashdefault -F _twofold twofold
