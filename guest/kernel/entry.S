@@ -9,12 +9,12 @@
 
 #define MSR_GS_BASE 0xc0000101
 
-/* Three bytes of NOP that head.S turns into CLAC where there is SMAP. */
-.macro CLAC_SITE
+/* USER_ACCESS_END of trap.h: RFLAGS.AC goes off where there is SMAP. */
+.macro CLEAR_AC
 771:
-    .byte 0x0f, 0x1f, 0x00
+    .byte 0x0f, 0x1f, 0x80, 0, 0, 0, 0
     .pushsection .smap_sites, "a"
-    .long 771b - KERNEL_BASE, 0xca010f
+    .long 771b - KERNEL_BASE, 0x2464809c, 0x9dfb0224
     .popsection
 .endm
 
@@ -84,7 +84,7 @@ trap_stubs:
 common_entry:
     PUSH_REGISTERS
     cld
-    CLAC_SITE
+    CLEAR_AC
     testb $3, FRAME_CS(%rsp)
     jz 1f
     swapgs
@@ -109,7 +109,7 @@ trap_return:
 paranoid_entry:
     PUSH_REGISTERS
     cld
-    CLAC_SITE
+    CLEAR_AC
     movl $MSR_GS_BASE, %ecx
     rdmsr
     movl %eax, FRAME_GS_BASE(%rsp)

@@ -46,7 +46,7 @@ pvh_entry:
     cmpl $0x20100000, %edx
     jne no_long_mode
 
-    /* STAC and CLAC go in while nothing is write-protected yet. */
+    /* With SMAP, the NOPs of trap.h become real while nothing is write-protected yet. */
     xorl %eax, %eax
     cpuid
     cmpl $7, %eax
@@ -60,10 +60,10 @@ pvh_entry:
     jmp 3f
 2:  movl (%esi), %edx
     movl 4(%esi), %eax
-    movw %ax, (%edx)
-    shrl $16, %eax
-    movb %al, 2(%edx)
-    addl $8, %esi
+    movl %eax, (%edx)
+    movl 8(%esi), %eax
+    movl %eax, 3(%edx)
+    addl $12, %esi
 3:  cmpl $PHYS(smap_sites_end), %esi
     jb 2b
 

@@ -61,21 +61,36 @@ static bool frame_is_sane(uint64_t rbp)
     return w.mapped;
 }
 
+/* One line a frame; a recursion becomes one line with a count. */
 static void print_backtrace(uint64_t rip, uint64_t rbp)
 {
+    uint64_t last = rip;
+    unsigned repeats = 0, lines = 0;
+
     printk("backtrace:\n");
     if (rip)
         print_place(" ", rip);
-    for (unsigned i = 0; i < MAX_FRAMES && frame_is_sane(rbp); i++) {
+    while (lines < MAX_FRAMES && frame_is_sane(rbp)) {
         const uint64_t *frame = (const uint64_t *)rbp;
 
         if (!frame[1])
             break;
-        print_place(" ", frame[1]);
+        if (frame[1] == last) {
+            repeats++;
+        } else {
+            if (repeats)
+                printk("  (%u more of it)\n", repeats);
+            print_place(" ", frame[1]);
+            last = frame[1];
+            repeats = 0;
+            lines++;
+        }
         if (frame[0] <= rbp)
             break;
         rbp = frame[0];
     }
+    if (repeats)
+        printk("  (%u more of it)\n", repeats);
 }
 
 static void print_registers(const struct trap_frame *f)

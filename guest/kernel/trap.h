@@ -66,24 +66,26 @@ const char *trap_name(uint64_t vector);
     " - 0xffffffff80000000\n\t.popsection\n\t"
 
 /*
- * Around each access to a user address. Three-byte NOPs, which become STAC and
- * CLAC at boot (before paging is on, as the text is never writable after) when
- * the CPU has SMAP.
+ * Around each access to a user address. Seven-byte NOPs; when the CPU has SMAP, head.S
+ * makes "pushfq; orb $4, 2(%rsp); popfq" and "pushfq; andb $~4, 2(%rsp); popfq" of them
+ * at boot, before paging is on (the text is never writable after). They do what STAC and
+ * CLAC do, which some KVMs that interpret ring 0 don't know though CPUID shows SMAP.
  */
-#define USER_ACCESS_BEGIN "771: .byte 0x0f, 0x1f, 0x00\n\t" PATCH_SITE_ASM("771b", "0xcb010f")
-#define USER_ACCESS_END   "772: .byte 0x0f, 0x1f, 0x00\n\t" PATCH_SITE_ASM("772b", "0xca010f")
-#define PATCH_SITE_ASM(at, bytes)                                                  \
-    ".pushsection .smap_sites, \"a\"\n\t.long " at " - 0xffffffff80000000, " bytes \
+#define USER_ACCESS_BEGIN SMAP_SITE_ASM("0x244c809c, 0x9d040224")
+#define USER_ACCESS_END   SMAP_SITE_ASM("0x2464809c, 0x9dfb0224")
+#define SMAP_SITE_ASM(bytes)                                                     \
+    "771: .byte 0x0f, 0x1f, 0x80, 0, 0, 0, 0\n\t"                                \
+    ".pushsection .smap_sites, \"a\"\n\t.long 771b - 0xffffffff80000000, " bytes \
     "\n\t.popsection\n\t"
 
 static inline void user_access_begin(void)
 {
-    __asm__ volatile(USER_ACCESS_BEGIN ::: "memory");
+    __asm__ volatile(USER_ACCESS_BEGIN ::: "memory", "cc");
 }
 
 static inline void user_access_end(void)
 {
-    __asm__ volatile(USER_ACCESS_END ::: "memory");
+    __asm__ volatile(USER_ACCESS_END ::: "memory", "cc");
 }
 
 /* --- implemented by the process part ----------------------------------------- */
