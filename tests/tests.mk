@@ -4,12 +4,17 @@
 
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
-TEST_SRC  = $(UNIT_SRC) $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
+TEST_SRC  = $(UNIT_SRC) tests/unit/image.c tests/unit/boot_fixture.c \
+	    $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
 	@echo "  TEST    $@"
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LDFLAGS) $(LIB) -lcmocka $(LDLIBS)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c,$^) $(LDFLAGS) $(LIB) -lcmocka $(LDLIBS)
+
+# Made kernel files, for the tests of the loader.
+$(BUILD)/tests/unit/test_boot $(BUILD)/tests/unit/test_boot_bad: \
+	tests/unit/image.c tests/unit/boot_fixture.c $(wildcard tests/unit/*.h)
 
 -include $(UNIT_BIN:%=%.d)
 
