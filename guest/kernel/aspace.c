@@ -304,7 +304,7 @@ bool aspace_lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *s
     e = find_leaf(as, gva, &page_size);
     if (e && entry)
         *entry = *e;
-    if (e && size)
+    if (size)
         *size = page_size;
     lock_irqrestore(&as->lock, irq);
     return e != NULL;

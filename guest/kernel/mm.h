@@ -140,7 +140,8 @@ int aspace_protect(struct aspace *as, uint64_t gva, uint64_t len, uint64_t flags
 
 /*
  * Looks up a user address. Returns true and the leaf's entry and page size (each may
- * be NULL) when it is mapped.
+ * be NULL) when it is mapped. When it isn't, *size is that of the naturally aligned
+ * block around it in which nothing is mapped.
  */
 bool aspace_lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *size);
 

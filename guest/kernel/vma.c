@@ -1,0 +1,282 @@
+#include "guest/kernel/vma.h"
+
+#include "guest/kernel/errno.h"
+#include "guest/kernel/heap.h"
+#include "guest/kernel/string.h"
+#include "guest/kernel/trap.h"
+#include "guest/sys.h"
+
+uint64_t vm_pte_flags(uint32_t prot)
+{
+    return (prot & SYS_PROT_WRITE ? PTE_WRITE : 0) | (prot & SYS_PROT_EXEC ? 0 : PTE_NX);
+}
+
+static uint64_t vma_page_size(const struct vma *a)
+{
+    return a->kind == VMA_LARGE ? LARGE_SIZE : PAGE_SIZE;
+}
+
+static bool prot_valid(uint32_t prot)
+{
+    if (prot & ~(SYS_PROT_READ | SYS_PROT_WRITE | SYS_PROT_EXEC))
+        return false;
+    return !(prot & SYS_PROT_WRITE && prot & SYS_PROT_EXEC);
+}
+
+static bool range_valid(uint64_t start, uint64_t end)
+{
+    return start < end && start >= VM_LOWEST && end <= VM_HIGHEST &&
+           ((start | end) & (PAGE_SIZE - 1)) == 0;
+}
+
+static struct vma *vma_find(const struct vm *vm, uint64_t addr)
+{
+    for (struct vma *a = vm->list; a != NULL && a->start <= addr; a = a->next)
+        if (addr < a->end)
+            return a;
+    return NULL;
+}
+
+int vm_create(struct vm *vm)
+{
+    vm->list = NULL;
+    vm->as = aspace_create();
+    return vm->as != NULL ? 0 : -ENOMEM;
+}
+
+void vm_destroy(struct vm *vm)
+{
+    while (vm->list != NULL) {
+        struct vma *a = vm->list;
+
+        vm->list = a->next;
+        kfree(a);
+    }
+    if (vm->as != NULL)
+        aspace_destroy(vm->as);
+    vm->as = NULL;
+}
+
+int vm_add(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot, enum vma_kind kind)
+{
+    struct vma **at = &vm->list, *a;
+
+    if (!range_valid(start, end))
+        return -EINVAL;
+    if (kind == VMA_LARGE && (start | end) & (LARGE_SIZE - 1))
+        return -EINVAL;
+    if (!prot_valid(prot))
+        return -EACCES;
+    while (*at != NULL && (*at)->end <= start)
+        at = &(*at)->next;
+    if (*at != NULL && (*at)->start < end)
+        return -EEXIST;
+    a = kmalloc(sizeof *a);
+    if (a == NULL)
+        return -ENOMEM;
+    *a = (struct vma){ .start = start, .end = end, .prot = prot, .kind = kind, .next = *at };
+    *at = a;
+    return 0;
+}
+
+static int supply_page(struct vm *vm, const struct vma *a, uint64_t gva)
+{
+    uint64_t size = vma_page_size(a);
+    uint64_t gpa = pmm_alloc(a->kind == VMA_LARGE ? 9 : 0, PMM_ZERO);
+    int rc;
+
+    if (gpa == 0)
+        return -ENOMEM;
+    rc = aspace_map(vm->as, gva & -size, gpa, size, vm_pte_flags(a->prot));
+    if (rc != 0)
+        page_put(gpa);
+    return rc == -EEXIST ? 0 : rc;
+}
+
+int vm_populate(struct vm *vm, uint64_t start, uint64_t end)
+{
+    struct vma *a = vma_find(vm, start);
+    int rc = 0;
+
+    if (a == NULL || end > a->end)
+        return -EINVAL;
+    for (uint64_t gva = start; gva < end && rc == 0; gva += vma_page_size(a))
+        rc = supply_page(vm, a, gva);
+    return rc;
+}
+
+uint64_t vm_find_gap(const struct vm *vm, uint64_t len, uint64_t align)
+{
+    uint64_t at = VM_MMAP_BASE;
+
+    for (const struct vma *a = vm->list; a != NULL; a = a->next) {
+        if (a->end <= at)
+            continue;
+        if (a->start > at && a->start - at >= len)
+            break;
+        at = (a->end + align - 1) & -align;
+    }
+    return at < VM_HIGHEST && VM_HIGHEST - at >= len ? at : 0;
+}
+
+/* Makes `at` a border between two ranges if it lies inside one. */
+static int split(struct vm *vm, uint64_t at)
+{
+    struct vma *a = vma_find(vm, at), *upper;
+
+    if (a == NULL || a->start == at)
+        return 0;
+    if (at & (vma_page_size(a) - 1))
+        return -EINVAL;
+    upper = kmalloc(sizeof *upper);
+    if (upper == NULL)
+        return -ENOMEM;
+    *upper = *a;
+    upper->start = at;
+    a->end = at;
+    a->next = upper;
+    return 0;
+}
+
+static int split_both(struct vm *vm, uint64_t start, uint64_t end)
+{
+    int rc = split(vm, start);
+
+    return rc != 0 ? rc : split(vm, end);
+}
+
+int vm_unmap(struct vm *vm, uint64_t start, uint64_t end)
+{
+    struct vma **at = &vm->list;
+    int rc;
+
+    if (!range_valid(start, end))
+        return -EINVAL;
+    rc = split_both(vm, start, end);
+    if (rc != 0)
+        return rc;
+    while (*at != NULL && (*at)->start < end) {
+        struct vma *a = *at;
+
+        if (a->start < start) {
+            at = &a->next;
+            continue;
+        }
+        aspace_unmap(vm->as, a->start, a->end - a->start);
+        *at = a->next;
+        kfree(a);
+    }
+    return 0;
+}
+
+/* May the whole range be given this protection? */
+static int check_protect(const struct vm *vm, uint64_t start, uint64_t end, uint32_t prot)
+{
+    for (uint64_t at = start; at < end;) {
+        const struct vma *a = vma_find(vm, at);
+
+        if (a == NULL)
+            return -ENOMEM;
+        if (a->kind == VMA_IMAGE && prot & SYS_PROT_WRITE)
+            return -EACCES;
+        /* Pages that are there can't be hidden; ranges without access never got any. */
+        if (prot == SYS_PROT_NONE && a->prot != SYS_PROT_NONE)
+            return -EINVAL;
+        at = a->end;
+    }
+    return 0;
+}
+
+int vm_protect(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot)
+{
+    int rc;
+
+    if (!range_valid(start, end))
+        return -EINVAL;
+    if (!prot_valid(prot))
+        return -EACCES;
+    rc = check_protect(vm, start, end, prot);
+    if (rc == 0)
+        rc = split_both(vm, start, end);
+    for (struct vma *a = vm->list; rc == 0 && a != NULL && a->start < end; a = a->next) {
+        if (a->start < start)
+            continue;
+        a->prot = prot;
+        rc = aspace_protect(vm->as, a->start, a->end - a->start, vm_pte_flags(prot));
+    }
+    return rc;
+}
+
+bool vm_fault(struct vm *vm, uint64_t addr, uint64_t error)
+{
+    const struct vma *a = vma_find(vm, addr);
+
+    if (a == NULL || a->prot == SYS_PROT_NONE || error & (PF_PRESENT | PF_RESERVED))
+        return false;
+    if (error & PF_WRITE && !(a->prot & SYS_PROT_WRITE))
+        return false;
+    if (error & PF_FETCH && !(a->prot & SYS_PROT_EXEC))
+        return false;
+    return supply_page(vm, a, addr) == 0;
+}
+
+bool vm_access(struct vm *vm, uint64_t addr, bool write)
+{
+    uint64_t entry;
+
+    if (addr >= VM_HIGHEST)
+        return false;
+    if (aspace_lookup(vm->as, addr, &entry, NULL))
+        return !write || entry & PTE_WRITE;
+    return vm_fault(vm, addr, write ? PF_WRITE : 0);
+}
+
+/* Gives `dst` its own copy of the page at gva, or a reference if nobody can ever write to it. */
+static int clone_page(struct vm *dst, const struct vma *a, uint64_t gva, uint64_t entry)
+{
+    uint64_t size = vma_page_size(a), gpa = entry & PTE_ADDR;
+    int rc;
+
+    if (a->kind == VMA_IMAGE) {
+        page_get(gpa);
+    } else {
+        uint64_t copy = pmm_alloc(a->kind == VMA_LARGE ? 9 : 0, 0);
+
+        if (copy == 0)
+            return -ENOMEM;
+        memcpy(phys_to_virt(copy), phys_to_virt(gpa), size);
+        gpa = copy;
+    }
+    rc = aspace_map(dst->as, gva, gpa, size, vm_pte_flags(a->prot));
+    if (rc != 0)
+        page_put(gpa);
+    return rc;
+}
+
+int vm_clone(struct vm *dst, const struct vm *src)
+{
+    struct vma **at = &dst->list;
+    uint64_t entry, size;
+
+    for (const struct vma *a = src->list; a != NULL; a = a->next) {
+        struct vma *b = kmalloc(sizeof *b);
+
+        if (b == NULL)
+            return -ENOMEM;
+        *b = *a;
+        b->next = NULL;
+        *at = b;
+        at = &b->next;
+        if (a->prot == SYS_PROT_NONE)
+            continue;
+        for (uint64_t gva = a->start; gva < a->end; gva = (gva & -size) + size) {
+            int rc = 0;
+
+            if (aspace_lookup(src->as, gva, &entry, &size))
+                rc = clone_page(dst, a, gva, entry);
+            if (rc != 0)
+                return rc;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,80 @@
+/*
+ * What a process may have in its address space: a sorted list of ranges (VMAs)
+ * with their protection. The page tables below hold what is there already; a page
+ * of a range that is missing is supplied, zeroed, when it is touched.
+ *
+ * An address space belongs to one process of one thread, so nothing here
+ * takes a lock.
+ */
+#ifndef GUEST_KERNEL_VMA_H
+#define GUEST_KERNEL_VMA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "guest/kernel/mm.h"
+
+/* Text starts at 4 MiB (guest/user/lib/user.ld); below 64 KiB nothing is ever mapped. */
+#define VM_LOWEST    UL(0x10000)
+#define VM_STACK_TOP UL(0x40000000)
+#define VM_STACK_MAX UL(0x100000) /* the guard page is below it */
+#define VM_MMAP_BASE UL(0x1000000000)
+/* The last page stays free: SYSCALL at its end would leave a non-canonical RIP. */
+#define VM_HIGHEST (USER_TOP - PAGE_SIZE)
+
+enum vma_kind {
+    VMA_ANON,  /* pages of its own */
+    VMA_LARGE, /* 2 MiB pages of its own */
+    VMA_IMAGE, /* read-only parts of a program: never writable, so forks share the pages */
+};
+
+struct vma {
+    uint64_t start, end;
+    uint32_t prot; /* SYS_PROT_* */
+    enum vma_kind kind;
+    struct vma *next;
+};
+
+struct vm {
+    struct aspace *as;
+    struct vma *list; /* by address, without overlap */
+};
+
+/* Returns 0 or -ENOMEM. vm_destroy() also takes one whose vm_create() failed. */
+int vm_create(struct vm *vm);
+void vm_destroy(struct vm *vm); /* the address space must be current nowhere */
+
+/* Adds a range. Returns 0, -EEXIST if something is there, -EINVAL, -ENOMEM. */
+int vm_add(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot, enum vma_kind kind);
+
+/* Supplies the missing pages of [start, end), which lies in one range. 0 or -ENOMEM. */
+int vm_populate(struct vm *vm, uint64_t start, uint64_t end);
+
+/* Lowest free address for `len` bytes in the mmap area, or 0. */
+uint64_t vm_find_gap(const struct vm *vm, uint64_t len, uint64_t align);
+
+/* Removes all in the range, whatever is there. 0, -EINVAL, -ENOMEM. */
+int vm_unmap(struct vm *vm, uint64_t start, uint64_t end);
+
+/*
+ * Changes the protection of the range, which must be mapped as a whole. Returns 0, -ENOMEM if
+ * it isn't or memory is out, -EACCES for pages that can't be made so, -EINVAL.
+ */
+int vm_protect(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot);
+
+/*
+ * A page fault of the process (PF_* bits in `error`). True: the page is there now;
+ * false: the access is not allowed.
+ */
+bool vm_fault(struct vm *vm, uint64_t addr, uint64_t error);
+
+/* Makes sure that the process itself could read (write) the byte at `addr`. */
+bool vm_access(struct vm *vm, uint64_t addr, bool write);
+
+/* Copies all of `src` into the empty `dst`. 0 or -ENOMEM. */
+int vm_clone(struct vm *dst, const struct vm *src);
+
+/* Page-table flags for a protection. */
+uint64_t vm_pte_flags(uint32_t prot);
+
+#endif

@@ -1,0 +1,143 @@
+/*
+ * The system calls of the tiny guest: numbers, structures and exit codes that its
+ * kernel and its user programs share. The error numbers are in errno.h.
+ *
+ * SYSCALL with the number in RAX and arguments in RDI, RSI, RDX, R10, R8, R9.
+ * RAX returns the result, or a negative error number (-1 to -4095). RCX and R11 are lost,
+ * as the instruction has it; all other registers are kept.
+ */
+#ifndef TWOFOLD_GUEST_SYS_H
+#define TWOFOLD_GUEST_SYS_H
+
+#include <stdint.h>
+
+#include "guest/kernel/errno.h"
+
+enum sys_number {
+    SYS_EXIT,     /* (code): ends the process; never returns */
+    SYS_WRITE,    /* (fd, buf, len): bytes written */
+    SYS_READ,     /* (fd, buf, len): waits for one byte or more; bytes read */
+    SYS_SPAWN,    /* (args, len, flags): starts a program; its pid */
+    SYS_FORK,     /* (flags): 0 in the child, its pid in the parent */
+    SYS_WAIT,     /* (pid or -1, struct sys_status *): waits for a child's end; its pid */
+    SYS_KILL,     /* (pid): ends another process with SYS_CODE_KILLED */
+    SYS_YIELD,    /* (): lets another process run */
+    SYS_SLEEP,    /* (ns): sleeps at least so long */
+    SYS_CLOCK,    /* (): nanoseconds since the kernel started */
+    SYS_GETPID,   /* () */
+    SYS_GETCPU,   /* (): number of the CPU that runs the caller, from 0 */
+    SYS_PIN,      /* (cpu or -1): run on this CPU only; -1: on any */
+    SYS_MMAP,     /* (addr or 0, len, prot, flags): address of zeroed memory */
+    SYS_MUNMAP,   /* (addr, len) */
+    SYS_MPROTECT, /* (addr, len, prot) */
+    SYS_INFO,     /* (what, index, buf, len): bytes of one SYS_INFO_* record */
+    SYS_SELFTEST, /* (struct sys_selftest *): runs the kernel's own tests */
+    SYS_COUNT,
+};
+
+/*
+ * Exit codes that the kernel gives; a program that dies of exception N ends
+ * with TF_EXIT_FAULT_BASE + N (guest/abi.h), 64..95.
+ */
+enum sys_code {
+    SYS_CODE_NO_PROGRAM = 120, /* the program from the command line can't be started */
+    SYS_CODE_KILLED = 121,     /* SYS_KILL */
+    SYS_CODE_ABORT = 122,      /* abort() of the library */
+};
+
+/* File descriptors: the console is all there is. */
+enum sys_fd { SYS_STDIN, SYS_STDOUT, SYS_STDERR };
+
+/*
+ * SYS_SPAWN's `args`: the program's name and its arguments, each closed by a
+ * NUL byte, `len` bytes in all.
+ */
+#define SYS_ARGS_MAX 2048u
+
+/* Flags of SYS_SPAWN and SYS_FORK. */
+#define SYS_QUIET 1u /* no line on the console when it dies; its children inherit that */
+
+/* Protection of memory; a mapping that is writable and executable is refused. */
+#define SYS_PROT_NONE  0u
+#define SYS_PROT_READ  1u
+#define SYS_PROT_WRITE 2u
+#define SYS_PROT_EXEC  4u
+
+/* Flags of SYS_MMAP. */
+#define SYS_MAP_FIXED 1u /* at `addr` exactly, which must be free */
+#define SYS_MAP_LARGE 2u /* 2 MiB pages: addr and len must be multiples of that, also later */
+#define SYS_MAP_LAZY  4u /* pages come when they are touched, not now */
+
+/* How a child ended. */
+struct sys_status {
+    int32_t pid;
+    int32_t code;    /* exit code, 0..255 */
+    int32_t vector;  /* the exception that ended it, or -1 */
+    uint32_t error;  /* its error code */
+    uint64_t rip;    /* where it happened */
+    uint64_t addr;   /* page fault: the address (CR2) */
+    uint64_t cpu_ns; /* time on a CPU */
+};
+
+/* What the kernel's own tests gave; it prints a line for each one that failed. */
+struct sys_selftest {
+    uint32_t passed, failed;
+};
+
+enum sys_info_what {
+    SYS_INFO_GENERAL, /* struct sys_info; index 0 */
+    SYS_INFO_MEMORY,  /* struct sys_memory of range `index`; ENOENT after the last */
+    SYS_INFO_CPU,     /* struct sys_cpu of CPU `index`; ENOENT after the last */
+    SYS_INFO_TIME,    /* struct sys_time of start-up stage `index`; ENOENT after the last */
+    SYS_INFO_FILE,    /* struct sys_file of the initrd's file `index`; ENOENT after the last */
+};
+
+struct sys_info {
+    uint64_t ram_bytes;           /* usable, as the boot loader said */
+    uint64_t mem_total, mem_free; /* bytes that the page allocator has */
+    uint64_t heap_objects;        /* in use in the kernel's heap */
+    uint64_t tsc_hz;
+    uint64_t initrd_gpa, initrd_bytes;
+    uint32_t initrd_builtin; /* 1: the one inside the kernel's image */
+    uint32_t cpus;           /* online */
+    uint32_t processes;
+    uint32_t features; /* SYS_FEATURE_*: what the kernel found and uses */
+    char cpu_vendor[16];
+    char cpu_name[52];   /* brand string; may be empty */
+    char hypervisor[16]; /* signature of CPUID leaf 0x40000000; empty without one */
+};
+
+#define SYS_FEATURE_SMEP     (1u << 0)
+#define SYS_FEATURE_SMAP     (1u << 1)
+#define SYS_FEATURE_UMIP     (1u << 2)
+#define SYS_FEATURE_PCID     (1u << 3)
+#define SYS_FEATURE_INVPCID  (1u << 4)
+#define SYS_FEATURE_FSGSBASE (1u << 5)
+#define SYS_FEATURE_1G       (1u << 6)
+#define SYS_FEATURE_X2APIC   (1u << 7)
+#define SYS_FEATURE_CONSOLE  (1u << 8) /* twofold's console port */
+#define SYS_FEATURE_ZEROED   (1u << 9) /* twofold: fresh RAM reads as zero */
+
+struct sys_memory {
+    uint64_t start, end; /* end is exclusive */
+    uint32_t type;       /* as in e820: 1 usable, 2 reserved, ... */
+    uint32_t reserved;
+};
+
+struct sys_cpu {
+    uint32_t number, apic_id;
+    uint64_t switches; /* context switches on it */
+    uint64_t idle_ns;
+};
+
+struct sys_time {
+    uint64_t ns; /* at the stage's end, since the kernel's first line of C */
+    char stage[24];
+};
+
+struct sys_file {
+    uint64_t size;
+    char name[104];
+};
+
+#endif

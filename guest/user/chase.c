@@ -1,0 +1,117 @@
+/*
+ * chase [SIZE [ROUNDS]]: a dependent pointer chase with one cache line in each page of
+ * SIZE bytes, in random order, so that every access needs a translation and none can be
+ * predicted. Says what an access costs: the median of all rounds, and the extremes.
+ */
+#include "guest/user/lib/lib.h"
+
+#define LINE       64u
+#define MAX_ROUNDS 99u
+#define MIN_STEPS  100000u /* accesses a round, at least */
+
+struct node {
+    struct node *next;
+    uint64_t visited;
+};
+
+/* One cycle through all pages (Sattolo's shuffle), each node on a random line of its page. */
+static struct node *build(char *mem, uint32_t *order, uint64_t pages)
+{
+    uint64_t random = 0x9e3779b97f4a7c15ull;
+    struct node *first = NULL, *previous = NULL;
+
+    for (uint64_t i = 0; i < pages; i++)
+        order[i] = (uint32_t)i;
+    for (uint64_t i = pages - 1; i > 0; i--) {
+        uint64_t j = next_random(&random) % i;
+        uint32_t swap = order[i];
+
+        order[i] = order[j];
+        order[j] = swap;
+    }
+    for (uint64_t i = 0; i < pages; i++) {
+        uint64_t line = next_random(&random) % (PAGE_SIZE / LINE);
+        struct node *node = (struct node *)(void *)(mem + order[i] * PAGE_SIZE + line * LINE);
+
+        if (previous != NULL)
+            previous->next = node;
+        else
+            first = node;
+        previous = node;
+    }
+    if (previous != NULL)
+        previous->next = first;
+    return first;
+}
+
+/* The chain has to visit each page once and then be back at its start. */
+static void verify(struct node *first, uint64_t pages)
+{
+    struct node *node = first;
+
+    for (uint64_t i = 0; i < pages; i++) {
+        if (node->visited++ != 0)
+            die(1, "the chain meets itself after %lu of %lu pages", i, pages);
+        node = node->next;
+    }
+    if (node != first)
+        die(1, "the chain does not close after %lu pages", pages);
+}
+
+static struct node *walk(struct node *node, uint64_t steps)
+{
+    while (steps-- > 0)
+        node = node->next;
+    __asm__ volatile("" : : "r"(node));
+    return node;
+}
+
+static void sort(uint64_t *v, uint64_t n)
+{
+    for (uint64_t i = 1; i < n; i++)
+        for (uint64_t j = i; j > 0 && v[j - 1] > v[j]; j--) {
+            uint64_t swap = v[j];
+
+            v[j] = v[j - 1];
+            v[j - 1] = swap;
+        }
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t size = 16ul << 20, rounds = 5, pages, steps, hz = info_general().tsc_hz;
+    uint64_t cycles[MAX_ROUNDS], median;
+    struct node *node;
+    uint32_t *order;
+    char *mem;
+
+    if (argc > 3 || (argc > 1 && !parse_size(argv[1], &size)) || size < 2 * PAGE_SIZE ||
+        (argc > 2 && !parse_size(argv[2], &rounds)) || rounds == 0 || rounds > MAX_ROUNDS)
+        die(2, "usage: chase [SIZE [ROUNDS]], 1 to %u rounds, at least 8K", MAX_ROUNDS);
+    pages = size / PAGE_SIZE;
+    if (pages > UINT32_MAX)
+        die(2, "%lu pages are too many: at most 16T", pages);
+    mem = map_pages(pages * PAGE_SIZE, SYS_PROT_READ | SYS_PROT_WRITE);
+    order = map_pages(pages * sizeof *order, SYS_PROT_READ | SYS_PROT_WRITE);
+    node = build(mem, order, pages);
+    verify(node, pages);
+    sys_munmap((uint64_t)order, pages * sizeof *order);
+    steps = pages > MIN_STEPS ? pages : (MIN_STEPS + pages - 1) / pages * pages;
+    for (uint64_t r = 0; r < rounds; r++) {
+        uint64_t start = rdtsc();
+
+        node = walk(node, steps);
+        cycles[r] = rdtsc() - start;
+    }
+    sort(cycles, rounds);
+    median = step_ns100(cycles[rounds / 2], steps, hz);
+    printf("chase: %lu KiB, %lu pages, %lu accesses a round: each page visited once a cycle\n",
+           pages * 4, pages, steps);
+    printf("chase: median %lu.%02lu ns, %lu.%02lu cycles an access (min %lu.%02lu ns, "
+           "max %lu.%02lu ns, n %lu)\n",
+           median / 100, median % 100, cycles[rounds / 2] / steps,
+           cycles[rounds / 2] * 100 / steps % 100, step_ns100(cycles[0], steps, hz) / 100,
+           step_ns100(cycles[0], steps, hz) % 100, step_ns100(cycles[rounds - 1], steps, hz) / 100,
+           step_ns100(cycles[rounds - 1], steps, hz) % 100, rounds);
+    return 0;
+}
