@@ -121,6 +121,8 @@ static void print_code(struct dump *d)
             fputs(i == 0 ? " <-->" : " --", d->to);
     }
     fputc('\n', d->to);
+    if (d->space.format->levels == 0 && !memory_at(d->cpu->vm->mem, gpa(rip), 1))
+        fprintf(d->to, "  rip is gpa %" PRIx64 ", which is no RAM\n", rip);
 }
 
 static void print_walk(struct dump *d, const char *name, uint64_t address)

@@ -1,0 +1,23 @@
+/* An invalid instruction without an IDT: a triple fault. The VM crashes: status 127 and a dump. */
+#include "tests/kernels/common.inc"
+
+	.section .note.pvh, "a", @note
+	.long 4, 4, 18
+	.asciz "Xen"
+	.long _start
+
+	.text
+	.globl _start
+_start:
+	mov $0x9000, %esp
+	print "crash\n"
+	lidt empty
+	ud2
+	print "still running\n"
+	mov $1, %eax
+	jmp exit
+
+	.data
+empty:
+	.word 0
+	.long 0
