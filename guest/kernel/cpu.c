@@ -86,13 +86,13 @@ static void load_gdt_and_idt(struct cpu *c)
                               table = { (uint16_t)(idt_end - idt - 1), (uint64_t)idt };
     uint64_t tss = (uint64_t)&c->tss;
 
-    c->gdt[1] = 0x00af9b000000ffff; /* kernel code */
-    c->gdt[2] = 0x00cf93000000ffff; /* kernel data */
-    c->gdt[3] = 0x00cff3000000ffff; /* user data */
-    c->gdt[4] = 0x00affb000000ffff; /* user code */
-    c->gdt[5] =
+    c->gdt[SEL_KERNEL_CODE / 8] = 0x00af9b000000ffff;
+    c->gdt[SEL_KERNEL_DATA / 8] = 0x00cf93000000ffff;
+    c->gdt[SEL_USER_DATA / 8] = 0x00cff3000000ffff;
+    c->gdt[SEL_USER_CODE / 8] = 0x00affb000000ffff;
+    c->gdt[SEL_TSS / 8] =
         (sizeof(c->tss) - 1) | (tss & 0xffffff) << 16 | UL(0x89) << 40 | (tss >> 24 & 0xff) << 56;
-    c->gdt[6] = tss >> 32;
+    c->gdt[SEL_TSS / 8 + 1] = tss >> 32;
     c->tss.iomap_base = sizeof(c->tss);
     __asm__ volatile("lgdt %0" ::"m"(gdt));
     __asm__ volatile("lidt %0" ::"m"(table));
@@ -110,7 +110,7 @@ void cpu_setup(struct cpu *c)
     c->tss.rsp[0] = c->kernel_stack_top;
 
     /* SYSRET's half of STAR is unused but right: user data, then user code. */
-    wrmsr(MSR_STAR, (uint64_t)SEL_KERNEL_CODE << 32 | (uint64_t)(SEL_KERNEL_DATA | 3) << 48);
+    wrmsr(MSR_STAR, (uint64_t)SEL_KERNEL_CODE << 32 | (uint64_t)SEL_USER_CODE_32 << 48);
     wrmsr(MSR_LSTAR, (uint64_t)syscall_entry);
     wrmsr(MSR_SFMASK, SFMASK_VALUE);
     set_protection();

@@ -37,7 +37,7 @@ struct cpu {
     bool need_resched;     /* set by VECTOR_RESCHEDULE; the scheduler clears it */
     uint64_t ticks;        /* timer interrupts seen */
     struct tss tss;
-    uint64_t gdt[8] __attribute__((aligned(16)));
+    uint64_t gdt[10] __attribute__((aligned(16)));
 };
 
 /* What CPUID announced; filled once by cpu_detect() before anything asks. */

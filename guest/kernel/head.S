@@ -29,7 +29,7 @@ pvh_entry:
     cli
     movl %ebx, %edi
     lgdt PHYS(boot_gdt_pointer)
-    ljmp $SEL_KERNEL_CODE - 0x08 + 0x18, $PHYS(1f)
+    ljmp $SEL_KERNEL_CODE_32, $PHYS(1f)
 1:  movl $SEL_KERNEL_DATA, %eax
     movl %eax, %ds
     movl %eax, %es
@@ -130,7 +130,7 @@ trampoline:
     movl %cr0, %eax
     orl $1, %eax
     movl %eax, %cr0
-    ljmpl $0x18, $PHYS(ap_32)
+    ljmpl $SEL_KERNEL_CODE_32, $PHYS(ap_32)
 5:  .short boot_gdt_end - boot_gdt - 1
     .long PHYS(boot_gdt)
 trampoline_end:
@@ -150,9 +150,9 @@ ap_32:
     .balign 8
 boot_gdt:
     .quad 0
+    .quad 0x00cf9b000000ffff /* SEL_KERNEL_CODE_32 */
     .quad 0x00af9b000000ffff /* SEL_KERNEL_CODE */
     .quad 0x00cf93000000ffff /* SEL_KERNEL_DATA */
-    .quad 0x00cf9b000000ffff /* 0x18: 32-bit code */
 boot_gdt_end:
 boot_gdt_pointer:
     .short boot_gdt_end - boot_gdt - 1

@@ -12,7 +12,8 @@
 #define UL(n) n##UL
 #endif
 
-#define USER_TOP       UL(0x0000800000000000) /* first address above user space */
+#define USER_TOP UL(0x00007ffffffff000) /* above user space; the last page stays out, */
+                                        /* as a SYSCALL at its end would return to no address */
 #define DIRECT_MAP     UL(0xffff800000000000) /* gpa 0; all RAM, read-write, NX */
 #define KSTACK_BASE    UL(0xffffffff40000000) /* kernel stacks, each above a guard */
 #define KERNEL_BASE    UL(0xffffffff80000000) /* gpa 0 as the image sees it */
@@ -31,11 +32,14 @@
 #define KSTACK_SIZE UL(0x4000)
 #define KSTACK_SLOT UL(0x8000)
 
-#define SEL_KERNEL_CODE 0x08
-#define SEL_KERNEL_DATA 0x10
-#define SEL_USER_DATA   0x1b
-#define SEL_USER_CODE   0x23
-#define SEL_TSS         0x28
+/* A null entry first, and 32-bit code for the way up (KERNEL_CODE_32) and for SYSRET's layout. */
+#define SEL_KERNEL_CODE_32 0x08
+#define SEL_KERNEL_CODE    0x10
+#define SEL_KERNEL_DATA    0x18
+#define SEL_USER_CODE_32   0x23
+#define SEL_USER_DATA      0x2b
+#define SEL_USER_CODE      0x33
+#define SEL_TSS            0x40
 
 #define VECTOR_IRQ_BASE   0x20 /* IOAPIC input n comes in at base + n */
 #define VECTOR_TIMER      0xf0

@@ -21,6 +21,12 @@ struct extable_entry {
 };
 extern const struct extable_entry extable_start[], extable_end[];
 
+extern const char syscall_entry[];
+
+#define RFLAGS_FIXED 0x2u
+#define RFLAGS_IF    0x200u
+#define RFLAGS_USER  0x240dd5u /* CF PF AF ZF SF TF DF OF AC ID: what ring 3 may set */
+
 void trap_dispatch(struct trap_frame *f);
 
 static const char *const exception_names[32] = {
@@ -69,6 +75,27 @@ static bool fix_by_table(struct trap_frame *f)
     return false;
 }
 
+/*
+ * On a KVM that interprets ring 0, SYSCALL may do all that it should but leave ring 3:
+ * RIP, RCX and R11 are those of the entry, and fetching its first instruction faults. That
+ * fault is the system call. A program that jumps there gets just what it could have by
+ * SYSCALL itself.
+ */
+static bool is_stranded_syscall(const struct trap_frame *f)
+{
+    return f->vector == TRAP_PF && f->rip == (uint64_t)syscall_entry && f->cr2 == f->rip &&
+           f->rcx < USER_TOP;
+}
+
+static void finish_syscall(struct trap_frame *f)
+{
+    f->rip = f->rcx;
+    f->rflags = (f->r11 & RFLAGS_USER) | RFLAGS_IF | RFLAGS_FIXED;
+    f->vector = TRAP_SYSCALL;
+    f->error = 0;
+    syscall_dispatch(f);
+}
+
 static void handle_exception(struct trap_frame *f)
 {
     switch (f->vector) {
@@ -85,7 +112,9 @@ static void handle_exception(struct trap_frame *f)
     default:
         break;
     }
-    if (trap_from_user(f))
+    if (trap_from_user(f) && is_stranded_syscall(f))
+        finish_syscall(f);
+    else if (trap_from_user(f))
         user_fault(f);
     else if (!fix_by_table(f))
         panic_trap(f);
