@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "tools/appliance.h"
+#include "vmm/terminal.h"
 
 /* The order is the one that --help shows; one line each. */
 /* clang-format off */
@@ -37,7 +38,7 @@ int command_fail(int status, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
-    (void)fprintf(stderr, "twofold: %s\n", line);
+    terminal_message("%s", line);
     return status;
 }
 

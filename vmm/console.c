@@ -320,7 +320,7 @@ static int open_file(struct console *con, const char *path, struct error *err)
     con->own_out = true;
     con->out_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
     if (con->out_fd < 0)
-        return error_set(err, -errno, "--console file: '%s' can't be written: %s", path,
+        return error_set(err, -EINVAL, "--console file: '%s' can't be written: %s", path,
                          strerror(errno));
     return 0;
 }

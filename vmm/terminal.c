@@ -89,8 +89,13 @@ void terminal_message(const char *fmt, ...)
     va_start(ap, fmt);
     n = vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
-    if (n >= 0)
-        (void)fprintf(stderr, "twofold: %s\n", line);
+    if (n < 0)
+        return;
+    for (char *c = line; *c; c++) {
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+    }
+    (void)fprintf(stderr, "twofold: %s\n", line);
 }
 
 void terminal_help(const char *leave)

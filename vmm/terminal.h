@@ -17,7 +17,7 @@ int terminal_raw(int fd);
 /* Undoes terminal_raw(); does nothing when there is nothing to undo. */
 void terminal_restore(void);
 
-/* One line on stderr: "twofold: ...\n". */
+/* One line on stderr, "twofold: ...\n"; control characters in it, a file name's say, become '?'. */
 void terminal_message(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* The list of Ctrl-A keys on stderr; `leave` says what Ctrl-A x does. */

@@ -13,11 +13,15 @@ static const int end_signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
 
 #define END_SIGNALS (sizeof(end_signals) / sizeof(end_signals[0]))
 
+/* Without those that our parent made ignored (nohup): a blocked signal is kept even so. */
 static void end_mask(sigset_t *mask)
 {
+    struct sigaction now;
+
     sigemptyset(mask);
     for (size_t i = 0; i < END_SIGNALS; i++)
-        sigaddset(mask, end_signals[i]);
+        if (sigaction(end_signals[i], NULL, &now) < 0 || now.sa_handler != SIG_IGN)
+            sigaddset(mask, end_signals[i]);
 }
 
 static void kick_handler(int sig)

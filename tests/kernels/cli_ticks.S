@@ -1,0 +1,15 @@
+/* Writes to the POST port for ever: a counter that moves as long as the vCPU runs. */
+#include "tests/kernels/common.inc"
+
+	.section .note.pvh, "a", @note
+	.long 4, 4, 18
+	.asciz "Xen"
+	.long _start
+
+	.text
+	.globl _start
+_start:
+	mov $0x9000, %esp
+	print "ticking\n"
+1:	out %al, $0x80
+	jmp 1b
