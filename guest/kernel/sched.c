@@ -10,7 +10,7 @@
 #include "guest/kernel/string.h"
 
 #define QUANTUM_HZ   100u
-#define MAX_TIMER_HZ 5000u
+#define MAX_TIMER_HZ 1000u
 #define NS_PER_S     1000000000ul
 
 #define MSR_FS_BASE        0xc0000100
@@ -413,15 +413,15 @@ void sched_ap_start(void)
     sched_idle();
 }
 
-static void preempt(void)
+static void preempt(bool in_tick)
 {
     struct cpu *c = this_cpu();
     struct run_queue *q = &queues[c->id];
 
     lock_acquire(&sched_lock);
     wake_sleepers(q);
+    update_timer(q, in_tick);
     if (q->head == NULL) {
-        update_timer(q, true);
         lock_release(&sched_lock);
         return;
     }
@@ -435,7 +435,7 @@ void sched_tick(struct trap_frame *f)
     struct run_queue *q = &queues[this_cpu()->id];
 
     if (trap_from_user(f)) {
-        preempt();
+        preempt(true);
         proc_check_killed();
         return;
     }
@@ -449,7 +449,7 @@ void sched_ipi(struct trap_frame *f)
 {
     this_cpu()->need_resched = false;
     if (trap_from_user(f)) {
-        preempt();
+        preempt(false);
         proc_check_killed();
     }
 }

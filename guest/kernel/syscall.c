@@ -1,6 +1,6 @@
-/*
- * The system calls: each takes what the program asked for apart, and nothing more.
- */
+/* The system calls: each takes what the program asked for apart, and nothing more. */
+#include "guest/kernel/syscall.h"
+
 #include "guest/kernel/clock.h"
 #include "guest/kernel/cpu.h"
 #include "guest/kernel/errno.h"
@@ -150,10 +150,20 @@ static int64_t do_pin(const struct trap_frame *f)
     return 0;
 }
 
+/* A request that can't be met is refused before half of it was supplied. */
+static bool memory_left(uint64_t len)
+{
+    struct pmm_stats stats;
+
+    pmm_stats(&stats);
+    return len >> PAGE_SHIFT <= stats.free;
+}
+
 static int64_t do_mmap(const struct trap_frame *f)
 {
     uint64_t addr = f->rdi, len = f->rsi, prot = f->rdx, flags = f->r10;
     uint64_t size = flags & SYS_MAP_LARGE ? LARGE_SIZE : PAGE_SIZE;
+    bool now = prot != SYS_PROT_NONE && !(flags & SYS_MAP_LAZY);
     struct vm *vm = my_vm();
     int rc;
 
@@ -163,14 +173,16 @@ static int64_t do_mmap(const struct trap_frame *f)
     len = (len + size - 1) & -size;
     if (!(flags & SYS_MAP_FIXED))
         addr = vm_find_gap(vm, len, size);
-    if (addr == 0)
-        return flags & SYS_MAP_FIXED ? -EINVAL : -ENOMEM;
+    if (addr == 0 && !(flags & SYS_MAP_FIXED))
+        return -ENOMEM;
     if (__builtin_add_overflow(addr, len, &(uint64_t){ 0 }))
         return -EINVAL;
+    if (now && !memory_left(len))
+        return -ENOMEM;
     rc = vm_add(vm, addr, addr + len, (uint32_t)prot, size == LARGE_SIZE ? VMA_LARGE : VMA_ANON);
     if (rc != 0)
         return rc;
-    if (prot != SYS_PROT_NONE && !(flags & SYS_MAP_LAZY))
+    if (now)
         rc = vm_populate(vm, addr, addr + len);
     if (rc != 0) {
         vm_unmap(vm, addr, addr + len);
@@ -228,8 +240,21 @@ static int64_t (*const calls[SYS_COUNT])(const struct trap_frame *f) = {
     [SYS_MPROTECT] = do_mprotect, [SYS_INFO] = do_info,     [SYS_SELFTEST] = do_selftest,
 };
 
-void syscall_dispatch(struct trap_frame *f)
+static bool seen;
+
+bool syscall_seen(void)
+{
+    return seen;
+}
+
+void syscall_run(struct trap_frame *f)
 {
     f->rax = f->rax < SYS_COUNT ? (uint64_t)calls[f->rax](f) : (uint64_t)-ENOSYS;
     proc_check_killed();
+}
+
+void syscall_dispatch(struct trap_frame *f)
+{
+    seen = true;
+    syscall_run(f);
 }
