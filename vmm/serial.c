@@ -88,7 +88,7 @@ struct serial {
     int level; /* of the interrupt line */
     uint8_t fifo[FIFO_DEPTH];
     unsigned fifo_head, fifo_count;
-    uint8_t *wire;
+    uint8_t *wire; /* a ring; its size is a power of two */
     size_t wire_head, wire_count, wire_size;
 };
 
@@ -142,7 +142,7 @@ static void receive(struct serial *s)
         return;
     while (s->wire_count && s->fifo_count < fifo_depth(s)) {
         fifo_push(s, s->wire[s->wire_head]);
-        s->wire_head = (s->wire_head + 1) % s->wire_size;
+        s->wire_head = (s->wire_head + 1) & (s->wire_size - 1);
         s->wire_count--;
     }
 }
@@ -163,7 +163,7 @@ static bool wire_grow(struct serial *s, size_t len)
     if (!wire)
         return false;
     for (size_t i = 0; i < s->wire_count; i++)
-        wire[i] = s->wire[(s->wire_head + i) % s->wire_size];
+        wire[i] = s->wire[(s->wire_head + i) & (s->wire_size - 1)];
     free(s->wire);
     s->wire = wire;
     s->wire_size = size;
@@ -428,7 +428,7 @@ void serial_input(struct serial *s, const unsigned char *buf, size_t len)
     pthread_mutex_lock(&s->lock);
     if (wire_grow(s, len)) {
         for (size_t i = 0; i < len; i++)
-            s->wire[(s->wire_head + s->wire_count++) % s->wire_size] = buf[i];
+            s->wire[(s->wire_head + s->wire_count++) & (s->wire_size - 1)] = buf[i];
         update_irq(s);
     }
     pthread_mutex_unlock(&s->lock);
