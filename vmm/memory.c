@@ -227,6 +227,15 @@ int memory_register(struct memory *mem, int vm_fd, struct error *err)
     return 0;
 }
 
+void memory_unregister(struct memory *mem, int vm_fd)
+{
+    for (size_t i = 0; i < mem->count; i++) {
+        struct kvm_userspace_memory_region region = { .slot = (uint32_t)i };
+
+        (void)ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+    }
+}
+
 const struct mem_slot *memory_slots(const struct memory *mem, size_t *count)
 {
     *count = mem->count;

@@ -55,6 +55,9 @@ void memory_destroy(struct memory *mem);
 /* Tells KVM of every slot (KVM_SET_USER_MEMORY_REGION). Returns 0 or -errno. */
 int memory_register(struct memory *mem, int vm_fd, struct error *err);
 
+/* Takes every slot away from KVM again; no vCPU may run. Never fails. */
+void memory_unregister(struct memory *mem, int vm_fd);
+
 /* The slots in ascending order of gpa; *count receives how many. */
 const struct mem_slot *memory_slots(const struct memory *mem, size_t *count);
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "vmm/acpi.h"
+#include "vmm/pit.h"
 
 /* Outside of RAM, below the BIOS; docs/memory-map.md. */
 #define IDENTITY_MAP_ADDR UINT64_C(0xfffbc000)
@@ -99,21 +100,18 @@ static int kvm_vm_create(struct vm *vm, struct error *err)
 }
 
 /*
- * The interrupt controllers and the timer, in the kernel. After the memory
- * slots: each device leaves an RCU grace period pending in KVM, and a change of
- * the slots would wait for it, 7 ms.
+ * The interrupt controllers, in the kernel. After the memory slots: each port
+ * range of KVM's leaves an RCU grace period pending, and a change of the slots
+ * waits for it, 7 ms.
  */
-static int kvm_devices_create(struct vm *vm, struct error *err)
+static int kvm_irqchip_create(struct vm *vm, struct error *err)
 {
-    struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
-
     if (ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0) < 0)
         return error_set(err, -errno,
                          "KVM has no interrupt controllers in the kernel (KVM_CREATE_IRQCHIP): %s",
                          strerror(errno));
-    if (ioctl(vm->fd, KVM_CREATE_PIT2, &pit) < 0)
-        return error_set(err, -errno, "KVM has no timer in the kernel (KVM_CREATE_PIT2): %s",
-                         strerror(errno));
+    if (!kvm_cap(&vm->kvm, KVM_CAP_PIT2))
+        return error_set(err, -ENOTSUP, "KVM has no timer in the kernel (KVM_CREATE_PIT2)");
     return 0;
 }
 
@@ -142,6 +140,8 @@ static int devices_create(struct vm *vm, struct error *err)
         rc = debug_exit_create(vm->bus, &vm->end_hook, err);
     if (rc == 0)
         rc = platform_create(&vm->platform, vm->bus, &vm->end_hook, err);
+    if (rc == 0)
+        rc = pit_create(&vm->pit, vm->bus, vm->fd, &vm->end_hook, err);
     if (rc == 0)
         rc = pv_port_create(&vm->pv, vm->bus, vm->mem, vm->con, err);
     if (rc == 0)
@@ -195,7 +195,7 @@ static int vm_build(struct vm *vm, struct error *err)
     if (rc == 0)
         rc = kvm_vm_create(vm, err);
     if (rc == 0)
-        rc = kvm_devices_create(vm, err);
+        rc = kvm_irqchip_create(vm, err);
     if (rc == 0)
         rc = image_load(vm, err);
     if (rc == 0)
@@ -322,13 +322,21 @@ void vm_destroy(struct vm *vm)
     free(vm->vcpu);
     vm_events_stop(vm);
     pv_port_destroy(vm->pv);
+    pit_destroy(vm->pit);
     platform_destroy(vm->platform);
     serial_destroy(vm->serial);
     console_destroy(vm->con);
     io_loop_destroy(vm->loop);
     bus_destroy(vm->bus);
-    if (vm->fd >= 0)
+    if (vm->fd >= 0) {
+        /*
+         * Closing waits for RCU grace periods that KVM's interrupt controllers left
+         * pending; taking the slots away hurries them up: 8 ms instead of 16.
+         */
+        if (vm->mem)
+            memory_unregister(vm->mem, vm->fd);
         (void)close(vm->fd);
+    }
     memory_destroy(vm->mem);
     cpuid_destroy(vm->cpuid);
     kvm_close(&vm->kvm);

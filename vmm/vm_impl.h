@@ -64,6 +64,7 @@ struct vm {
     struct console *con;
     struct serial *serial;
     struct platform *platform;
+    struct pit *pit;
     struct pv_port *pv;
     struct end_hook end_hook;
     struct boot_entry entry;
