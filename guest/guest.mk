@@ -83,8 +83,8 @@ $(BUILD)/guest.elf: $(GUEST_KOBJ) $(GUEST_KLD) guest/kernel/ksyms.awk
 	$(Q)$(GUEST_KLINK) -o $@ $(GUEST_KOBJ) $(GUEST_DIR)/ksyms.o
 	$(Q)nm -n $@ | awk -f guest/kernel/ksyms.awk | cmp - $(GUEST_DIR)/ksyms.S
 
-# Make would delete the objects of programs as intermediate.
-.SECONDARY: $(GUEST_PROG_OBJ)
+# Make would delete these as intermediate files.
+.SECONDARY: $(GUEST_PROG_OBJ) $(GUEST_ULIB_OBJ)
 
 -include $(GUEST_KOBJ:.o=.d) $(GUEST_ULIB_OBJ:.o=.d) $(GUEST_PROG_OBJ:.o=.d)
 

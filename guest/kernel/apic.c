@@ -37,6 +37,8 @@ enum {
 #define ICR_ASSERT     (1u << 14)
 #define ICR_ALL_OTHERS (3u << 18)
 
+#define NS_MAX_ONCE 1000000000u
+
 #define IOAPIC_REDIRECTION(n) (0x10 + 2 * (n))
 
 extern uint64_t mmio_pd[512];
@@ -109,6 +111,17 @@ void apic_timer_start(unsigned hz)
     apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
     apic_write(APIC_LVT_TIMER, LVT_PERIODIC | VECTOR_TIMER);
     apic_write(APIC_TIMER_INITIAL, (uint32_t)(clock_apic_khz * 1000 / hz));
+}
+
+void apic_timer_once(uint64_t ns)
+{
+    uint64_t count = clock_apic_khz * (ns < NS_MAX_ONCE ? ns : NS_MAX_ONCE) / 1000000;
+
+    if (count > 0xffffffff)
+        count = 0xffffffff;
+    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+    apic_write(APIC_LVT_TIMER, VECTOR_TIMER);
+    apic_write(APIC_TIMER_INITIAL, count ? (uint32_t)count : 1);
 }
 
 void apic_timer_count_down(void)
