@@ -223,13 +223,14 @@ static void client_ready(void *ctx, int fd, uint32_t events)
     unsigned char buf[512];
     ssize_t n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
 
-    (void)events;
-    if (n < 0 && (errno == EINTR || errno == EAGAIN))
-        return;
-    if (n <= 0)
-        drop_client(con, fd);
-    else
+    if (n > 0)
         to_guest(con, buf, (size_t)n);
+    else if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    else if (n == 0 && !(events & (EPOLLHUP | EPOLLERR)))
+        (void)io_loop_change(con->loop, fd, 0); /* types no more, but still listens */
+    else
+        drop_client(con, fd);
 }
 
 bool console_has_room(struct console *con)

@@ -297,7 +297,7 @@ static int listen_on(struct control *c, struct error *err)
     c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (c->listen_fd < 0 || bind(c->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) ||
-        listen(c->listen_fd, 16))
+        listen(c->listen_fd, SOMAXCONN))
         return error_set(err, -errno, "the control socket '%s' can't be opened: %s", addr.sun_path,
                          strerror(errno));
     code = io_loop_add(vm_loop(c->vm), c->listen_fd, EPOLLIN, listener_ready, c);

@@ -59,7 +59,7 @@ start() {
 
 # json PYTHON-EXPRESSION: of the JSON on stdin, which is d.
 json() {
-    python3 -c 'import json, sys; d = json.load(sys.stdin); print(eval(sys.argv[1]))' "$1"
+    python3 -c 'import json, sys; d = json.load(sys.stdin); print(eval("(" + sys.argv[1] + ")"))' "$1"
 }
 
 # stat_of NAME PYTHON-EXPRESSION
