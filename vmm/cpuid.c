@@ -211,8 +211,8 @@ int cpuid_create(struct cpuid **out, const struct kvm *kvm, unsigned cpus, struc
     c->cpus = cpus;
     c->id_bits = bits_for(cpus);
     rc = supported_get(c, kvm, err);
-    if (rc < 0) {
-        free(c);
+    if (rc < 0 || !c->table) {
+        cpuid_destroy(c);
         return rc;
     }
     features_fill(c, kvm_cap(kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0);

@@ -102,10 +102,9 @@ static int map_backing(uint8_t *at, size_t bytes, enum mem_backing backing)
         flags |= MAP_SHARED;
         break;
     case MEM_HUGETLB_2M:
-        flags |= MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | (PAGE_SHIFT_2M << MAP_HUGE_SHIFT);
-        break;
     case MEM_HUGETLB_1G:
-        flags |= MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | (PAGE_SHIFT_1G << MAP_HUGE_SHIFT);
+        flags |= MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB;
+        flags |= __builtin_ctzll(mem_backing_page(backing)) << MAP_HUGE_SHIFT;
         break;
     }
     if (backing == MEM_MEMFD) {
@@ -115,9 +114,8 @@ static int map_backing(uint8_t *at, size_t bytes, enum mem_backing backing)
             goto out;
         }
     }
-    if (mmap(at, bytes, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED)
-        rc = -errno;
-    else if (backing == MEM_THP && madvise(at, bytes, MADV_HUGEPAGE) < 0)
+    if (mmap(at, bytes, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED ||
+        (backing == MEM_THP && madvise(at, bytes, MADV_HUGEPAGE) < 0))
         rc = -errno;
     else if (backing == MEM_ANON)
         /* Fails only where the kernel knows no huge pages, which is what is asked for. */

@@ -16,9 +16,6 @@
 #define IDENTITY_MAP_ADDR UINT64_C(0xfffbc000)
 #define TSS_ADDR          UINT64_C(0xfffbd000) /* three pages */
 
-/* How long vm_pause() waits for a vCPU that is busy in a device. */
-#define PAUSE_PATIENCE_S 2
-
 uint64_t vm_now_ns(void)
 {
     struct timespec now;
@@ -234,85 +231,6 @@ int vm_create(struct vm **out, const struct vm_config *cfg, struct error *err)
     return 0;
 }
 
-/* --- running ------------------------------------------------------------------------ */
-
-static void *io_main(void *arg)
-{
-    io_loop_run(arg);
-    return NULL;
-}
-
-static int io_start(struct vm *vm, struct error *err)
-{
-    int rc = pthread_create(&vm->io_thread, NULL, io_main, vm->loop);
-
-    if (rc != 0)
-        return error_set(err, -rc, "can't start the I/O thread: %s", strerror(rc));
-    vm->io_started = true;
-    (void)pthread_setname_np(vm->io_thread, "io");
-    return 0;
-}
-
-int vm_start(struct vm *vm, struct error *err)
-{
-    int rc = vm_events_start(vm, err);
-
-    if (rc == 0)
-        rc = io_start(vm, err);
-    (void)pthread_mutex_lock(&vm->lock);
-    if (rc == 0 && vm->state == VM_CREATED)
-        vm->state = VM_RUNNING;
-    /* Held until all run: a vCPU that is not started yet can't be kicked. */
-    for (unsigned i = 0; rc == 0 && i < vm->vcpus; i++)
-        rc = vcpu_start(&vm->vcpu[i], err);
-    (void)pthread_mutex_unlock(&vm->lock);
-    if (rc < 0) {
-        struct vm_result ignored;
-
-        vm_end(vm, VM_END_ERROR, 0, "a thread could not be started");
-        vm_wait(vm, &ignored);
-    }
-    return rc;
-}
-
-void vm_end(struct vm *vm, enum vm_end end, uint32_t exit_value, const char *why)
-{
-    (void)pthread_mutex_lock(&vm->lock);
-    if (vm->state != VM_ENDED) {
-        vm->state = VM_ENDED;
-        vm->end_ns = vm_now_ns();
-        vm->result.end = end;
-        vm->result.exit_value = exit_value;
-        (void)snprintf(vm->result.why, sizeof(vm->result.why), "%s", why ? why : "");
-        for (unsigned i = 0; i < vm->vcpus; i++)
-            vcpu_kick(&vm->vcpu[i]);
-        console_release(vm->con);
-        (void)pthread_cond_broadcast(&vm->changed);
-    }
-    (void)pthread_mutex_unlock(&vm->lock);
-}
-
-void vm_wait(struct vm *vm, struct vm_result *result)
-{
-    (void)pthread_mutex_lock(&vm->lock);
-    while (vm->state != VM_ENDED)
-        (void)pthread_cond_wait(&vm->changed, &vm->lock);
-    (void)pthread_mutex_unlock(&vm->lock);
-
-    for (unsigned i = 0; i < vm->vcpus; i++) {
-        if (vm->vcpu[i].started)
-            (void)pthread_join(vm->vcpu[i].thread, NULL);
-        vm->vcpu[i].started = false;
-    }
-    /* The loop goes last: until here it served the output of the vCPUs. */
-    if (vm->io_started) {
-        io_loop_stop(vm->loop);
-        (void)pthread_join(vm->io_thread, NULL);
-        vm->io_started = false;
-    }
-    *result = vm->result;
-}
-
 void vm_destroy(struct vm *vm)
 {
     if (!vm)
@@ -344,57 +262,6 @@ void vm_destroy(struct vm *vm)
     (void)pthread_cond_destroy(&vm->changed);
     (void)pthread_mutex_destroy(&vm->lock);
     free(vm);
-}
-
-/* --- pause and resume ------------------------------------------------------------------- */
-
-static bool all_parked(const struct vm *vm)
-{
-    for (unsigned i = 0; i < vm->vcpus; i++)
-        if (!vm->vcpu[i].parked)
-            return false;
-    return true;
-}
-
-int vm_pause(struct vm *vm)
-{
-    struct timespec until;
-    int rc = 0;
-
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += PAUSE_PATIENCE_S;
-    (void)pthread_mutex_lock(&vm->lock);
-    if (vm->state == VM_RUNNING) {
-        vm->state = VM_PAUSED;
-        for (unsigned i = 0; i < vm->vcpus; i++)
-            vcpu_kick(&vm->vcpu[i]);
-    }
-    while (vm->state == VM_PAUSED && !all_parked(vm) && rc == 0)
-        rc = pthread_cond_timedwait(&vm->changed, &vm->lock, &until);
-    if (vm->state == VM_PAUSED && !all_parked(vm)) {
-        vm->state = VM_RUNNING;
-        (void)pthread_cond_broadcast(&vm->changed);
-        rc = -EBUSY;
-    } else {
-        rc = vm->state == VM_PAUSED ? 0 : -ESRCH;
-    }
-    (void)pthread_mutex_unlock(&vm->lock);
-    return rc;
-}
-
-int vm_resume(struct vm *vm)
-{
-    int rc = 0;
-
-    (void)pthread_mutex_lock(&vm->lock);
-    if (vm->state == VM_PAUSED) {
-        vm->state = VM_RUNNING;
-        (void)pthread_cond_broadcast(&vm->changed);
-    } else if (vm->state != VM_RUNNING) {
-        rc = -ESRCH;
-    }
-    (void)pthread_mutex_unlock(&vm->lock);
-    return rc;
 }
 
 /* --- what others ask for ------------------------------------------------------------------ */

@@ -1,6 +1,6 @@
 /*
- * The inside of a VM, shared by vm.c, vm_events.c, vcpu.c, exits.c,
- * trace.c and dump.c.
+ * The inside of a VM, shared by vm.c, vm_run.c, vm_events.c, vcpu.c,
+ * exits.c, trace.c and dump.c.
  * Everybody else uses vmm/vm.h.
  */
 #ifndef TWOFOLD_VMM_VM_IMPL_H
