@@ -1,0 +1,118 @@
+/* Checks of address spaces. */
+#include "guest/kernel/errno.h"
+#include "guest/kernel/heap.h"
+#include "guest/kernel/mm.h"
+#include "guest/kernel/pagewalk.h"
+#include "guest/kernel/selftest_list.h"
+
+#define GVA UL(0x40000000)
+
+static int map_new(struct aspace *as, uint64_t gva, uint64_t flags)
+{
+    uint64_t gpa = pmm_alloc(0, 0);
+    int rc = gpa ? aspace_map(as, gva, gpa, PAGE_SIZE, flags) : -ENOMEM;
+
+    if (rc && gpa)
+        pmm_free(gpa);
+    return rc;
+}
+
+void selftest_aspace(struct selftest *t)
+{
+    struct aspace *as = aspace_create();
+    uint64_t e = 0, size = 0;
+    struct pagewalk w;
+    int rc;
+
+    CHECK(t, as, "no memory");
+    if (!as)
+        return;
+    rc = map_new(as, GVA, PTE_WRITE | PTE_NX);
+    CHECK(t, rc == 0, "aspace_map gave %d", rc);
+    CHECK(t, aspace_lookup(as, GVA + 5, &e, &size) && size == PAGE_SIZE, "not found after mapping");
+    pagewalk(aspace_root(as), GVA + 5, &w);
+    CHECK(t, w.mapped && w.writable && w.user && w.nx && w.gpa == (e & PTE_ADDR) + 5,
+          "walk: mapped %d writable %d user %d nx %d gpa 0x%lx", w.mapped, w.writable, w.user, w.nx,
+          w.gpa);
+    rc = aspace_protect(as, GVA, PAGE_SIZE, 0);
+    pagewalk(aspace_root(as), GVA, &w);
+    CHECK(t, rc == 0 && w.mapped && !w.writable && !w.nx, "protect gave %d: writable %d, nx %d", rc,
+          w.writable, w.nx);
+    rc = aspace_unmap(as, GVA - PAGE_SIZE, 3 * PAGE_SIZE);
+    CHECK(t, rc == 0 && !aspace_lookup(as, GVA, NULL, NULL), "unmap gave %d", rc);
+    aspace_destroy(as);
+}
+
+void selftest_aspace_refuses(struct selftest *t)
+{
+    struct aspace *as = aspace_create();
+    int rc;
+
+    CHECK(t, as, "no memory");
+    if (!as)
+        return;
+    rc = map_new(as, GVA, PTE_WRITE);
+    CHECK(t, rc == -EACCES, "writable and executable: %d", rc);
+    rc = map_new(as, GVA + 1, PTE_NX);
+    CHECK(t, rc == -EINVAL, "misaligned: %d", rc);
+    rc = map_new(as, USER_TOP, PTE_NX);
+    CHECK(t, rc == -EINVAL, "above user space: %d", rc);
+    rc = map_new(as, GVA, PTE_NX | PTE_USER);
+    CHECK(t, rc == -EINVAL, "a flag that is not the caller's: %d", rc);
+    rc = map_new(as, GVA, PTE_NX);
+    CHECK(t, rc == 0, "a good one: %d", rc);
+    rc = map_new(as, GVA, PTE_NX);
+    CHECK(t, rc == -EEXIST, "twice: %d", rc);
+    rc = aspace_protect(as, GVA, PAGE_SIZE, PTE_WRITE);
+    CHECK(t, rc == -EACCES, "protect to writable and executable: %d", rc);
+    rc = aspace_unmap(as, USER_TOP, PAGE_SIZE);
+    CHECK(t, rc == -EINVAL, "unmap above user space: %d", rc);
+    aspace_destroy(as);
+}
+
+void selftest_aspace_large(struct selftest *t)
+{
+    struct aspace *as = aspace_create();
+    uint64_t gpa = pmm_alloc(9, 0), size = 0;
+    int rc;
+
+    CHECK(t, as && gpa, "no memory");
+    if (!as || !gpa)
+        return;
+    rc = map_new(as, GVA, PTE_NX); /* leaves an empty page table behind */
+    CHECK(t, rc == 0 && aspace_unmap(as, GVA, PAGE_SIZE) == 0, "4 KiB page: %d", rc);
+    rc = aspace_map(as, GVA, gpa, LARGE_SIZE, PTE_WRITE | PTE_NX);
+    CHECK(t, rc == 0, "aspace_map of 2 MiB gave %d", rc);
+    CHECK(t, aspace_lookup(as, GVA + LARGE_SIZE - 1, NULL, &size) && size == LARGE_SIZE,
+          "found with size %lu", size);
+    CHECK(t, map_new(as, GVA + PAGE_SIZE, PTE_NX) == -EEXIST, "4 KiB inside was mapped");
+    CHECK(t, aspace_unmap(as, GVA, PAGE_SIZE) == -EINVAL, "a part of it was unmapped");
+    CHECK(t, aspace_unmap(as, GVA, LARGE_SIZE) == 0, "it can't be unmapped");
+    CHECK(t, !aspace_lookup(as, GVA, NULL, NULL), "still there");
+    CHECK(t, page_of(gpa)->state != PAGE_ALLOCATED, "the block was not given back");
+    aspace_destroy(as);
+}
+
+void selftest_aspace_returns(struct selftest *t)
+{
+    static const uint64_t places[] = { 0x400000, GVA, UL(0x7ffffffe0000) };
+    uint64_t objects = heap_objects(), shared = pmm_alloc(0, 0);
+    struct aspace *as = aspace_create();
+    uint64_t root;
+
+    CHECK(t, as && shared, "no memory");
+    if (!as || !shared)
+        return;
+    root = aspace_root(as);
+    for (unsigned i = 0; i < sizeof(places) / sizeof(*places); i++) {
+        page_get(shared);
+        CHECK(t, aspace_map(as, places[i], shared, PAGE_SIZE, PTE_NX) == 0, "map at 0x%lx",
+              places[i]);
+    }
+    CHECK(t, page_of(shared)->refs == 4, "%u references", page_of(shared)->refs);
+    aspace_destroy(as);
+    CHECK(t, page_of(shared)->refs == 1, "%u references after it", page_of(shared)->refs);
+    CHECK(t, page_of(root)->state != PAGE_ALLOCATED, "the top-level table was not given back");
+    CHECK(t, heap_objects() <= objects + 16, "%lu objects more", heap_objects() - objects);
+    page_put(shared);
+}
