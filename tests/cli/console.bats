@@ -54,9 +54,11 @@ at_terminal() {
     [[ -c $path ]]
     [[ $(tf console --json pty | json 'd["console"]["path"]') == "$path" ]]
     exec 5<>"$path"
-    printf 'over the ptyq' >&5
+    printf 'over the pty' >&5
     local status=0
+    # The end of the VM hangs up, and what nobody read until then is gone.
     timeout 20 head -c 18 <&5 >"$BATS_TEST_TMPDIR/seen"
+    printf q >&5
     exec 5>&-
     wait "$pid" || status=$?
     [[ $status -eq 3 && ! -s $BATS_TEST_TMPDIR/pty.out ]]
