@@ -182,7 +182,10 @@ static void put_override(struct table *t, unsigned irq, unsigned gsi, unsigned f
     put(t, flags, 2);
 }
 
-/* 5.2.12 Multiple APIC Description Table. */
+/*
+ * 5.2.12 Multiple APIC Description Table. ISA interrupts 0-15 are GSIs 0-15, the timer's
+ * too: KVM's default routing puts GSI 0 on pin 0, where a PC's board uses pin 2.
+ */
 static void build_madt(struct table *t, unsigned cpus)
 {
     begin(t, "APIC", 5);
@@ -200,8 +203,7 @@ static void build_madt(struct table *t, unsigned cpus)
     put(t, 0, 1); /* id */
     put(t, 0, 1);
     put(t, IOAPIC_ADDRESS, 4);
-    put(t, 0, 4); /* first GSI */
-    put_override(t, 0, 2, 0);
+    put(t, 0, 4);                                        /* first GSI */
     put_override(t, ACPI_SCI_GSI, ACPI_SCI_GSI, 0x000d); /* active high, level */
     put(t, 4, 1);                                        /* local APIC NMI */
     put(t, 6, 1);

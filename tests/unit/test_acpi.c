@@ -163,14 +163,15 @@ static void check_madt(unsigned cpus)
             assert_int_equal(number(p + 4, 4), 0xfec00000);
             ioapics++;
         } else if (p[0] == 2) {
-            assert_int_equal(number(p + 4, 4), p[3] == 0 ? 2 : p[3]);
+            assert_int_equal(p[3], ACPI_SCI_GSI);
+            assert_int_equal(number(p + 4, 4), ACPI_SCI_GSI);
             overrides++;
         }
     }
     assert_ptr_equal(p, end);
     assert_int_equal(lapics, cpus);
     assert_int_equal(ioapics, 1);
-    assert_int_equal(overrides, 2);
+    assert_int_equal(overrides, 1);
 }
 
 static void madt_lists_the_cpus(void **state)
