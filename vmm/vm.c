@@ -26,9 +26,12 @@ uint64_t vm_now_ns(void)
 
 uint64_t vm_ticks_to_ns(const struct vm *vm, uint64_t ticks)
 {
-    uint64_t ns = vm_now_ns() - vm->create_ns;
-    uint64_t tsc = vm_tsc() - vm->create_tsc;
+    uint64_t ns, tsc;
 
+    if (vm->tsc_khz)
+        return (uint64_t)((double)ticks * 1e6 / (double)vm->tsc_khz);
+    ns = vm_now_ns() - vm->create_ns;
+    tsc = vm_tsc() - vm->create_tsc;
     return tsc ? (uint64_t)((double)ticks * ((double)ns / (double)tsc)) : 0;
 }
 
@@ -170,6 +173,11 @@ static int vcpus_create(struct vm *vm, struct error *err)
         rc = vcpu_create(vm, vm->vcpus, err);
         if (rc == 0)
             vm->vcpus++;
+    }
+    if (rc == 0) {
+        int khz = ioctl(vm->vcpu[0].fd, KVM_GET_TSC_KHZ, 0);
+
+        vm->tsc_khz = khz > 0 ? (uint64_t)khz : 0;
     }
     return rc;
 }

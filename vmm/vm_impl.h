@@ -80,8 +80,9 @@ struct vm {
     pthread_t io_thread;
     bool io_started;
 
-    /* Two clocks read together, so that TSC ticks can be told in nanoseconds. */
+    /* Two clocks read together: they tell the TSC's pace when KVM does not. */
     uint64_t create_ns, create_tsc;
+    uint64_t tsc_khz;      /* 0: KVM does not say */
     uint64_t first_run_ns; /* 0 until the first KVM_RUN; atomic */
     uint64_t end_ns;
 
@@ -96,7 +97,7 @@ struct vm {
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t vm_now_ns(void);
 
-/* TSC ticks of this machine in nanoseconds, by comparing both clocks since vm_create(). */
+/* TSC ticks of this machine in nanoseconds. */
 uint64_t vm_ticks_to_ns(const struct vm *vm, uint64_t ticks);
 
 static inline uint64_t vm_tsc(void)
