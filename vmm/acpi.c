@@ -59,7 +59,7 @@ struct area {
 static void put(struct table *t, uint64_t value, size_t bytes)
 {
     for (size_t i = 0; i < bytes && t->len < sizeof(t->bytes); i++)
-        t->bytes[t->len++] = (uint8_t)(value >> (8 * i));
+        t->bytes[t->len++] = i < 8 ? (uint8_t)(value >> (8 * i)) : 0; /* padding beyond */
 }
 
 static void put_text(struct table *t, const char *text, size_t bytes)
