@@ -170,7 +170,7 @@ static void print_memory_fault(struct dump *d, int error)
 
     if (error == 0 || d->cpu->run->exit_reason != KVM_EXIT_MEMORY_FAULT_NR)
         return;
-    memcpy(fault, &d->cpu->run->hw, sizeof(fault));
+    memcpy(fault, d->cpu->run->padding, sizeof(fault));
     fprintf(d->to, "  memory fault at gpa %" PRIx64 ", %" PRIu64 " bytes, flags %" PRIx64 "\n",
             fault[1], fault[2], fault[0]);
 }
