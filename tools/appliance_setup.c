@@ -1,4 +1,5 @@
 #include <cpuid.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -75,6 +76,18 @@ static void run_quietly(const char *const argv[])
         (void)waitpid(pid, &wstatus, 0);
 }
 
+static void read_line(const char *path, char *out, size_t size)
+{
+    FILE *f = fopen(path, "re");
+
+    out[0] = 0;
+    if (!f)
+        return;
+    if (fgets(out, (int)size, f))
+        out[strcspn(out, "\n")] = 0;
+    (void)fclose(f);
+}
+
 static bool have_svm(void)
 {
     unsigned int a = 0;
@@ -105,6 +118,25 @@ static bool have_iommu(void)
     return stat("/sys/kernel/iommu_groups", &st) == 0 && st.st_nlink > 2;
 }
 
+/* A PCI device of virtio's vendor (Virtual I/O Device 1.2, 4.1.2 PCI Device Discovery). */
+static bool have_virtio(void)
+{
+    DIR *dir = opendir("/sys/bus/pci/devices");
+    bool found = false;
+
+    for (struct dirent *e = dir ? readdir(dir) : NULL; e && !found; e = readdir(dir)) {
+        char path[300];
+        char vendor[16];
+
+        (void)snprintf(path, sizeof(path), "/sys/bus/pci/devices/%.60s/vendor", e->d_name);
+        read_line(path, vendor, sizeof(vendor));
+        found = !strcmp(vendor, "0x1af4");
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
 static void load_modules(void)
 {
     const char *argv[16] = { "/bin/busybox", "modprobe", "-a", "-q" };
@@ -118,7 +150,7 @@ static void load_modules(void)
         argv[n++] = "vfio-pci";
         argv[n++] = "vfio_iommu_type1";
     }
-    if (access("/sys/bus/pci", F_OK) == 0) {
+    if (have_virtio()) {
         argv[n++] = "virtio_pci";
         argv[n++] = "virtio_console";
     }
@@ -147,18 +179,6 @@ void appliance_setup(void)
     if (sethostname("twofold", 7) || chdir("/root"))
         (void)fprintf(stderr, "init: no host name or no /root: %s\n", strerror(errno));
     load_modules();
-}
-
-static void read_line(const char *path, char *out, size_t size)
-{
-    FILE *f = fopen(path, "re");
-
-    out[0] = 0;
-    if (!f)
-        return;
-    if (fgets(out, (int)size, f))
-        out[strcspn(out, "\n")] = 0;
-    (void)fclose(f);
 }
 
 /* Which dimension of translation KVM uses here. */

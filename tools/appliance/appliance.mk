@@ -4,8 +4,8 @@
 
 APPLIANCE        := $(BUILD)/appliance
 APPLIANCE_KERNEL := $(APPLIANCE)/kernel/release
-APPLIANCE_LAB    := lab-domain.xml
-APPLIANCE_FILES  := vmlinux vmlinuz initramfs.cpio hardware.cpio twofold.iso $(APPLIANCE_LAB)
+APPLIANCE_LAB    := lab-domain.xml lab-bochsrc iso
+APPLIANCE_FILES  := vmlinux vmlinuz vmlinuz-flat initramfs.cpio hardware.cpio twofold.iso $(APPLIANCE_LAB)
 KERNEL_DEB       ?=
 
 $(APPLIANCE_KERNEL): tools/appliance/kernel tools/appliance/extract-vmlinux tools/appliance/modules
@@ -14,6 +14,10 @@ $(APPLIANCE_KERNEL): tools/appliance/kernel tools/appliance/extract-vmlinux tool
 
 $(APPLIANCE)/vmlinux $(APPLIANCE)/vmlinuz: $(APPLIANCE)/%: $(APPLIANCE_KERNEL)
 	$(Q)ln -f $(APPLIANCE)/kernel/$* $@
+
+$(APPLIANCE)/vmlinuz-flat: $(APPLIANCE)/vmlinuz $(APPLIANCE)/vmlinux tools/appliance/flat-kernel tools/appliance/flat.S
+	@echo "  FLAT    $@"
+	$(Q)tools/appliance/flat-kernel $(APPLIANCE)/vmlinuz $(APPLIANCE)/vmlinux $@
 
 $(APPLIANCE)/initramfs.cpio: $(BUILD)/twofold $(BUILD)/guest.elf $(APPLIANCE_KERNEL) tools/appliance/initramfs
 	@echo "  CPIO    $@"
@@ -44,3 +48,4 @@ lab: ## a prompt in the lab: the appliance in an emulated machine
 install-appliance: appliance ## put the appliance into PREFIX/share/twofold, too
 	install -d $(DESTDIR)$(PREFIX)/share/twofold
 	install -m 644 $(APPLIANCE_FILES:%=$(APPLIANCE)/%) $(DESTDIR)$(PREFIX)/share/twofold
+	chmod 755 $(DESTDIR)$(PREFIX)/share/twofold/iso
