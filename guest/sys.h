@@ -31,7 +31,8 @@ enum sys_number {
     SYS_MUNMAP,   /* (addr, len) */
     SYS_MPROTECT, /* (addr, len, prot) */
     SYS_INFO,     /* (what, index, buf, len): bytes of one SYS_INFO_* record */
-    SYS_SELFTEST, /* (struct sys_selftest *): runs the kernel's own tests */
+    SYS_SELFTEST, /* (index, struct sys_selftest *): runs one of the kernel's checks of itself;
+                   ENOENT after the last */
     SYS_COUNT,
 };
 
@@ -79,9 +80,11 @@ struct sys_status {
     uint64_t cpu_ns; /* time on a CPU */
 };
 
-/* What the kernel's own tests gave; it prints a line for each one that failed. */
+/* One of the kernel's checks of itself. */
 struct sys_selftest {
-    uint32_t passed, failed;
+    uint32_t passed;
+    char name[60];
+    char detail[128]; /* what was wrong first; "" if it passed */
 };
 
 enum sys_info_what {

@@ -1,11 +1,10 @@
 /*
- * Exceptions of a program: a page that is missing but allowed is supplied, a system call that
- * got stuck is carried out, everything else ends the program.
+ * Exceptions of a program: a page that is missing but allowed is supplied, everything
+ * else ends the program.
  */
 #include "guest/abi.h"
 #include "guest/kernel/printk.h"
 #include "guest/kernel/proc.h"
-#include "guest/kernel/syscall.h"
 #include "guest/kernel/trap.h"
 #include "guest/kernel/vma.h"
 
@@ -24,30 +23,6 @@ static void report(const struct trap_frame *f, int code)
            trap_name(f->vector), at, f->error, f->rip, code);
 }
 
-/* The flags that a program may set itself, and those that are always set in ring 3. */
-#define RFLAGS_USER  0x240dd5ul
-#define RFLAGS_FIXED 0x202ul
-
-/*
- * Some KVMs that work without hardware virtualization carry SYSCALL out, but stay in
- * ring 3, so that the fetch of the kernel's first instruction faults. All registers are as SYSCALL
- * leaves them; what is missing is to be here. A program that jumps to that address by
- * itself makes a system call in an odd way, no more. Where SYSCALL works, it is killed.
- */
-static bool is_stuck_syscall(const struct trap_frame *f)
-{
-    return f->vector == TRAP_PF && f->rip == (uint64_t)syscall_entry && f->cr2 == f->rip &&
-           f->rcx < VM_HIGHEST && !syscall_seen();
-}
-
-static void finish_syscall(struct trap_frame *f)
-{
-    f->vector = TRAP_SYSCALL;
-    f->rip = f->rcx;
-    f->rflags = (f->r11 & RFLAGS_USER) | RFLAGS_FIXED;
-    syscall_run(f);
-}
-
 void user_fault(struct trap_frame *f)
 {
     struct proc *p = proc_current();
@@ -59,10 +34,6 @@ void user_fault(struct trap_frame *f)
     };
     int code = TF_EXIT_FAULT_BASE + (int)f->vector;
 
-    if (is_stuck_syscall(f)) {
-        finish_syscall(f);
-        return;
-    }
     if (f->vector == TRAP_PF && vm_fault(proc_vm(p), f->cr2, f->error))
         return;
     if (!proc_quiet(p))

@@ -9,9 +9,9 @@
 #include "guest/kernel/proc.h"
 #include "guest/kernel/string.h"
 
-#define QUANTUM_HZ   100u
-#define MAX_TIMER_HZ 1000u
-#define NS_PER_S     1000000000ul
+#define QUANTUM_NS  10000000ul
+#define SHORTEST_NS 50000ul /* where ring 0 is interpreted, an interrupt takes 0.3 ms */
+#define LONGEST_NS  900000000ul
 
 #define MSR_FS_BASE        0xc0000100
 #define MSR_KERNEL_GS_BASE 0xc0000102
@@ -20,7 +20,7 @@ struct run_queue {
     struct thread *head, *tail;
     struct thread *sleepers; /* by wake_ns */
     struct thread idle;
-    unsigned timer_hz; /* what this CPU's timer is set to */
+    uint64_t timer_ns; /* when this CPU's timer interrupts; 0: it does not */
     uint64_t switches;
 };
 
@@ -89,36 +89,30 @@ static struct thread *pick(unsigned cpu)
 
 /* --- timer ------------------------------------------------------------------- */
 
-/* How often this CPU has to be interrupted now. */
-static unsigned wanted_hz(const struct run_queue *q)
-{
-    unsigned hz = q->head != NULL ? QUANTUM_HZ : 0;
-    uint64_t now, wait, sleep_hz;
-
-    if (q->sleepers == NULL)
-        return hz;
-    now = clock_ns();
-    wait = q->sleepers->wake_ns > now ? q->sleepers->wake_ns - now : 1;
-    sleep_hz = NS_PER_S / wait;
-    if (sleep_hz > MAX_TIMER_HZ)
-        sleep_hz = MAX_TIMER_HZ;
-    if (sleep_hz == 0)
-        sleep_hz = 1;
-    return sleep_hz > hz ? (unsigned)sleep_hz : hz;
-}
-
 /*
- * Sets the timer. It is made slower or stopped by its own interrupt only, so that a
- * short wait does not pay for two changes.
+ * Has this CPU interrupted when the running thread's time is up, if somebody waits for it, or
+ * when the first sleeper wakes. An earlier interrupt that is set already stays: it
+ * comes, and sets the next.
  */
-static void update_timer(struct run_queue *q, bool in_tick)
+static void set_timer(struct run_queue *q)
 {
-    unsigned hz = wanted_hz(q);
+    uint64_t now, at = UINT64_MAX;
 
-    if (hz == q->timer_hz || (hz < q->timer_hz && !in_tick))
+    if (q->head == NULL && q->sleepers == NULL)
         return;
-    q->timer_hz = hz;
-    apic_timer_start(hz);
+    now = clock_ns();
+    if (q->head != NULL)
+        at = now + QUANTUM_NS;
+    if (q->sleepers != NULL && q->sleepers->wake_ns < at)
+        at = q->sleepers->wake_ns;
+    if (at < now + SHORTEST_NS)
+        at = now + SHORTEST_NS;
+    if (at > now + LONGEST_NS)
+        at = now + LONGEST_NS;
+    if (q->timer_ns != 0 && q->timer_ns <= at)
+        return;
+    q->timer_ns = at;
+    apic_timer_once(at - now);
 }
 
 /* --- switching ----------------------------------------------------------------- */
@@ -175,7 +169,7 @@ static void switch_away(void)
     struct thread *prev = c->current, *next = pick(c->id);
 
     idle_cpus = next == &q->idle ? idle_cpus | 1ul << c->id : idle_cpus & ~(1ul << c->id);
-    update_timer(q, false);
+    set_timer(q);
     if (next != prev) {
         q->switches++;
         set_context(c, prev, next);
@@ -213,7 +207,7 @@ static void make_ready(struct thread *t)
     queue_add(t, cpu);
     idle_cpus &= ~(1ul << cpu);
     if (cpu == here)
-        update_timer(&queues[here], false);
+        set_timer(&queues[here]);
     else
         apic_ipi(cpu, VECTOR_RESCHEDULE);
 }
@@ -413,14 +407,14 @@ void sched_ap_start(void)
     sched_idle();
 }
 
-static void preempt(bool in_tick)
+static void preempt(void)
 {
     struct cpu *c = this_cpu();
     struct run_queue *q = &queues[c->id];
 
     lock_acquire(&sched_lock);
     wake_sleepers(q);
-    update_timer(q, in_tick);
+    set_timer(q);
     if (q->head == NULL) {
         lock_release(&sched_lock);
         return;
@@ -434,14 +428,15 @@ void sched_tick(struct trap_frame *f)
 {
     struct run_queue *q = &queues[this_cpu()->id];
 
+    q->timer_ns = 0;
     if (trap_from_user(f)) {
-        preempt(true);
+        preempt();
         proc_check_killed();
         return;
     }
     lock_acquire(&sched_lock);
     wake_sleepers(q);
-    update_timer(q, true);
+    set_timer(q);
     lock_release(&sched_lock);
 }
 
@@ -449,7 +444,7 @@ void sched_ipi(struct trap_frame *f)
 {
     this_cpu()->need_resched = false;
     if (trap_from_user(f)) {
-        preempt(false);
+        preempt();
         proc_check_killed();
     }
 }

@@ -1,6 +1,4 @@
 /* The system calls: each takes what the program asked for apart, and nothing more. */
-#include "guest/kernel/syscall.h"
-
 #include "guest/kernel/clock.h"
 #include "guest/kernel/cpu.h"
 #include "guest/kernel/errno.h"
@@ -10,6 +8,7 @@
 #include "guest/kernel/proc.h"
 #include "guest/kernel/sched.h"
 #include "guest/kernel/selftest.h"
+#include "guest/kernel/string.h"
 #include "guest/kernel/sysinfo.h"
 #include "guest/kernel/trap.h"
 #include "guest/kernel/usercopy.h"
@@ -221,14 +220,19 @@ static int64_t do_info(const struct trap_frame *f)
 
 static int64_t do_selftest(const struct trap_frame *f)
 {
-    struct selftest_result got;
     struct sys_selftest result;
+    const char *name;
+    bool passed;
 
-    if (user_writable(f->rdi, sizeof result) != 0)
+    if (user_writable(f->rsi, sizeof result) != 0)
         return -EFAULT;
-    got = kernel_selftest();
-    result = (struct sys_selftest){ .passed = got.passed, .failed = got.failed };
-    return copy_to_user(f->rdi, &result, sizeof result);
+    memset(&result, 0, sizeof result);
+    if (f->rdi > UINT32_MAX ||
+        !kernel_selftest_one((unsigned)f->rdi, &name, &passed, result.detail, sizeof result.detail))
+        return -ENOENT;
+    result.passed = passed;
+    kformat(result.name, sizeof result.name, "%s", name);
+    return copy_to_user(f->rsi, &result, sizeof result);
 }
 
 static int64_t (*const calls[SYS_COUNT])(const struct trap_frame *f) = {
@@ -240,21 +244,8 @@ static int64_t (*const calls[SYS_COUNT])(const struct trap_frame *f) = {
     [SYS_MPROTECT] = do_mprotect, [SYS_INFO] = do_info,     [SYS_SELFTEST] = do_selftest,
 };
 
-static bool seen;
-
-bool syscall_seen(void)
-{
-    return seen;
-}
-
-void syscall_run(struct trap_frame *f)
+void syscall_dispatch(struct trap_frame *f)
 {
     f->rax = f->rax < SYS_COUNT ? (uint64_t)calls[f->rax](f) : (uint64_t)-ENOSYS;
     proc_check_killed();
-}
-
-void syscall_dispatch(struct trap_frame *f)
-{
-    seen = true;
-    syscall_run(f);
 }

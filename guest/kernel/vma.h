@@ -19,8 +19,8 @@
 #define VM_STACK_TOP UL(0x40000000)
 #define VM_STACK_MAX UL(0x100000) /* the guard page is below it */
 #define VM_MMAP_BASE UL(0x1000000000)
-/* The last page stays free: SYSCALL at its end would leave a non-canonical RIP. */
-#define VM_HIGHEST (USER_TOP - PAGE_SIZE)
+/* Ends before the last page of the lower half (layout.h). */
+#define VM_HIGHEST USER_TOP
 
 enum vma_kind {
     VMA_ANON,  /* pages of its own */

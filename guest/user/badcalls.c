@@ -43,13 +43,13 @@ static void test_pointers(void)
         expect(sys_spawn((void *)p, 64, SYS_QUIET), -EFAULT, "spawn", p);
         expect(sys_info(SYS_INFO_GENERAL, 0, (void *)p, sizeof(struct sys_info)), -EFAULT, "info",
                p);
-        expect(sys_selftest((void *)p), -EFAULT, "selftest", p);
+        expect(sys_selftest(0, (void *)p), -EFAULT, "selftest", p);
         if (p != 0) /* where it means: no status wanted */
             expect(sys_wait(-1, (void *)p), -EFAULT, "wait", p);
     }
     expect(sys_read(0, (void *)read_only, 64), -EFAULT, "read to read-only memory", read_only);
     expect(sys_wait(-1, (void *)read_only), -EFAULT, "wait to read-only memory", read_only);
-    expect(sys_selftest((void *)read_only), -EFAULT, "selftest to read-only memory", read_only);
+    expect(sys_selftest(0, (void *)read_only), -EFAULT, "selftest to read-only memory", read_only);
     expect(sys_info(SYS_INFO_GENERAL, 0, (void *)read_only, 64), -EFAULT,
            "info to read-only memory", read_only);
 }

@@ -140,11 +140,14 @@ static const struct test tests[] = {
 
 static unsigned n_passed, n_failed;
 
-static void count(bool passed, const char *name, const char *how)
+static void count(bool passed, const char *name, const char *how, uint64_t started)
 {
+    uint64_t us = (sys_clock() - started) / 1000;
+
     n_passed += passed;
     n_failed += !passed;
-    printf("%s %s: %s\n", passed ? "ok  " : "FAIL", name, how);
+    printf("%s %s: %s (%lu.%lu ms)\n", passed ? "ok  " : "FAIL", name, how, us / 1000,
+           us / 100 % 10);
 }
 
 /* Splits `command` at its spaces in place. */
@@ -169,6 +172,7 @@ static void run_test(const struct test *t)
     const char *argv[8];
     bool passed;
     long rc;
+    uint64_t started = sys_clock();
 
     snprintf(command, sizeof command, "%s", t->command);
     split(command, argv, sizeof argv / sizeof argv[0]);
@@ -182,19 +186,27 @@ static void run_test(const struct test *t)
     else
         snprintf(line, sizeof line, "%s, exit code %d; expected exit code %d", how, end.code,
                  t->code);
-    count(passed, t->command, line);
+    count(passed, t->command, line, started);
+}
+
+static void run_kernel_tests(void)
+{
+    uint64_t started = sys_clock();
+    struct sys_selftest t;
+    char name[80];
+
+    for (unsigned i = 0; sys_selftest(i, &t) == 0; i++) {
+        snprintf(name, sizeof name, "kernel: %s", t.name);
+        count(t.passed != 0, name, t.passed ? "right" : t.detail, started);
+        started = sys_clock();
+    }
 }
 
 static bool run_tests(const struct sys_info *info)
 {
     bool tcg = memcmp(info->hypervisor, "TCGTCGTCGTCG", 12) == 0;
-    struct sys_selftest kernel = { 0 };
-    char how[64];
 
-    flush();
-    sys_selftest(&kernel);
-    snprintf(how, sizeof how, "%u checks passed, %u failed", kernel.passed, kernel.failed);
-    count(kernel.failed == 0 && kernel.passed > 0, "kernel", how);
+    run_kernel_tests();
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
         if (!tcg || !tests[i].not_tcg)
             run_test(&tests[i]);

@@ -105,9 +105,9 @@ static inline long sys_info(enum sys_info_what what, unsigned index, void *buf, 
     return sys_call(SYS_INFO, what, index, (long)buf, (long)len);
 }
 
-static inline long sys_selftest(struct sys_selftest *result)
+static inline long sys_selftest(unsigned index, struct sys_selftest *result)
 {
-    return sys_call(SYS_SELFTEST, (long)result, 0, 0, 0);
+    return sys_call(SYS_SELFTEST, index, (long)result, 0, 0);
 }
 
 #endif
