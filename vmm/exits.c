@@ -82,6 +82,9 @@ static void handle_mmio(struct vcpu *cpu, struct exit_record *rec)
         }
     }
     rec->value = load(run->mmio.data, len);
+    /* RAM never exits, unless KVM's emulator found the host's page gone. */
+    if (!rec->claimed && memory_at(cpu->vm->mem, gpa(rec->addr), 1))
+        dump_crash(cpu, "the host can't give the memory that the guest touched", 0);
 }
 
 static void handle_system_event(struct vcpu *cpu)
