@@ -38,6 +38,7 @@ struct console {
     bool out_failed;   /* reported once */
     bool own_out;      /* out_fd is ours to close */
     bool raw;          /* the terminal is in raw mode, and Ctrl-A is ours */
+    bool held, more;   /* atomic: stdin waits for console_take_more(); it was called */
     char pty_name[64];
     struct escape escape;
     pthread_mutex_t out_lock; /* keeps the bytes of one console_write() together; held for long */
@@ -162,10 +163,10 @@ void console_release(struct console *con)
 
 /* --- input ------------------------------------------------------------------ */
 
-static void to_guest(struct console *con, const unsigned char *buf, size_t len)
+/* False when the guest has enough for now. */
+static bool to_guest(struct console *con, const unsigned char *buf, size_t len)
 {
-    if (len && con->input)
-        con->input(con->ctx, buf, len);
+    return !len || !con->input || con->input(con->ctx, buf, len);
 }
 
 static void from_keyboard(struct console *con, const unsigned char *buf, size_t len)
@@ -178,12 +179,35 @@ static void from_keyboard(struct console *con, const unsigned char *buf, size_t 
 
         what = escape_feed(&con->escape, buf + i, len - i, &used, pass, sizeof(pass), &n);
         i += used;
-        to_guest(con, pass, n);
+        (void)to_guest(con, pass, n);
         if (what == ESCAPE_HELP)
             terminal_help("end the VM");
         else if (what == ESCAPE_LEAVE && con->quit)
             con->quit(con->ctx, "Ctrl-A x");
     }
+}
+
+static void input_ready(void *ctx, int fd, uint32_t events);
+
+void console_take_more(struct console *con)
+{
+    __atomic_store_n(&con->more, true, __ATOMIC_SEQ_CST);
+    if (__atomic_exchange_n(&con->held, false, __ATOMIC_SEQ_CST))
+        (void)io_loop_add(con->loop, con->in_fd, EPOLLIN, input_ready, con);
+}
+
+/*
+ * Stops reading stdin. Taken off the loop rather than watched for nothing: a
+ * pipe without a writer would report its hang-up for ever. The guest may ask
+ * for more at any moment, also between the lines below: `more` tells, and
+ * whoever turns `held` off puts stdin back.
+ */
+static void hold_input(struct console *con)
+{
+    io_loop_remove(con->loop, con->in_fd);
+    __atomic_store_n(&con->held, true, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&con->more, __ATOMIC_SEQ_CST))
+        console_take_more(con);
 }
 
 static void input_ready(void *ctx, int fd, uint32_t events)
@@ -199,10 +223,13 @@ static void input_ready(void *ctx, int fd, uint32_t events)
         io_loop_remove(con->loop, fd); /* at its end: the guest hears no more */
         return;
     }
-    if (con->raw)
+    if (con->raw) {
         from_keyboard(con, buf, (size_t)n);
-    else
-        to_guest(con, buf, (size_t)n);
+        return;
+    }
+    __atomic_store_n(&con->more, false, __ATOMIC_SEQ_CST);
+    if (!to_guest(con, buf, (size_t)n))
+        hold_input(con);
 }
 
 static void drop_client(struct console *con, int fd)
@@ -224,7 +251,7 @@ static void client_ready(void *ctx, int fd, uint32_t events)
     ssize_t n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
 
     if (n > 0)
-        to_guest(con, buf, (size_t)n);
+        (void)to_guest(con, buf, (size_t)n);
     else if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return;
     else if (n == 0 && !(events & (EPOLLHUP | EPOLLERR)))
@@ -267,7 +294,7 @@ int console_attach(struct console *con, int fd, const void *early, size_t len)
         drop_client(con, fd);
         return code;
     }
-    to_guest(con, early, len);
+    (void)to_guest(con, early, len);
     return 0;
 }
 

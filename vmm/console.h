@@ -14,8 +14,12 @@
 
 struct console;
 
-/* What the guest's side is told: bytes that a person typed. Runs on the I/O thread. */
-typedef void (*console_input)(void *ctx, const unsigned char *buf, size_t len);
+/*
+ * What the guest's side is told: bytes that a person typed. Runs on the I/O
+ * thread. False says that all were taken, but enough wait now: a stdin that is
+ * no terminal is then left alone until console_take_more().
+ */
+typedef bool (*console_input)(void *ctx, const unsigned char *buf, size_t len);
 
 /*
  * The VM should end: a person asked for it (Ctrl-A x), or stdout has no reader
@@ -41,6 +45,9 @@ void console_on_input(struct console *con, console_input fn, console_quit quit, 
  * instead.
  */
 void console_write(struct console *con, const unsigned char *buf, size_t len);
+
+/* The guest has read most of what waited: stdin may go on. From any thread. */
+void console_take_more(struct console *con);
 
 /*
  * The VM is ending: console_write() blocks no more, neither now nor later, and

@@ -24,8 +24,11 @@ struct irq_line {
 struct serial;
 int serial_create(struct serial **out, struct bus *bus, struct irq_line irq, struct console *con,
                   struct error *err);
-/* Bytes for the guest; what does not fit the FIFO is kept and fed as the guest reads. */
-void serial_input(struct serial *s, const unsigned char *buf, size_t len);
+/*
+ * Bytes for the guest; what does not fit the FIFO is kept and fed as the guest
+ * reads. False once that is much: console_take_more() follows when it is little.
+ */
+bool serial_input(struct serial *s, const unsigned char *buf, size_t len);
 void serial_destroy(struct serial *s);
 
 /*

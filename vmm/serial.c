@@ -25,6 +25,9 @@
 /* What the host may send ahead of the guest; more is dropped, as on a real line. */
 #define WIRE_MAX (16u << 20)
 
+/* From here on the host is asked to wait until the guest has read half of it. */
+#define WIRE_ENOUGH (64u << 10)
+
 enum {
     REG_DATA = 0, /* RBR, THR; DLL with DLAB */
     REG_IER = 1,  /* DLM with DLAB */
@@ -90,6 +93,7 @@ struct serial {
     unsigned fifo_head, fifo_count;
     uint8_t *wire; /* a ring; its size is a power of two */
     size_t wire_head, wire_count, wire_size;
+    bool wire_held; /* the host waits for console_take_more() */
 };
 
 /* --- receiver ----------------------------------------------------------------- */
@@ -144,6 +148,10 @@ static void receive(struct serial *s)
         fifo_push(s, s->wire[s->wire_head]);
         s->wire_head = (s->wire_head + 1) & (s->wire_size - 1);
         s->wire_count--;
+    }
+    if (s->wire_held && s->wire_count < WIRE_ENOUGH / 2) {
+        s->wire_held = false;
+        console_take_more(s->con);
     }
 }
 
@@ -423,15 +431,20 @@ int serial_create(struct serial **out, struct bus *bus, struct irq_line irq, str
     return 0;
 }
 
-void serial_input(struct serial *s, const unsigned char *buf, size_t len)
+bool serial_input(struct serial *s, const unsigned char *buf, size_t len)
 {
+    bool room;
+
     pthread_mutex_lock(&s->lock);
     if (wire_grow(s, len)) {
         for (size_t i = 0; i < len; i++)
             s->wire[(s->wire_head + s->wire_count++) & (s->wire_size - 1)] = buf[i];
         update_irq(s);
     }
+    s->wire_held = s->wire_count >= WIRE_ENOUGH;
+    room = !s->wire_held;
     pthread_mutex_unlock(&s->lock);
+    return room;
 }
 
 void serial_destroy(struct serial *s)

@@ -51,11 +51,11 @@ static void device_end(void *ctx, enum vm_end end, uint32_t value, const char *w
     vm_end(ctx, end, value, why);
 }
 
-static void console_typed(void *ctx, const unsigned char *buf, size_t len)
+static bool console_typed(void *ctx, const unsigned char *buf, size_t len)
 {
     struct vm *vm = ctx;
 
-    serial_input(vm->serial, buf, len);
+    return serial_input(vm->serial, buf, len);
 }
 
 static void console_left(void *ctx, const char *why)

@@ -226,6 +226,14 @@ load helper
     [[ $status -eq 5 && $output == "[5]" ]]
 }
 
+@test "stdin: more than the guest takes at once waits in the pipe, and none is lost" {
+    need_kvm
+    head -c 75000 /dev/urandom | base64 -w0 | tr q Q >"$BATS_TEST_TMPDIR/in"
+    run bash -c '(cat "$3"; printf q) | timeout 60 "$1" run "$2" | tail -n +2 | cmp - "$3"' - \
+        "$TWOFOLD" "$KERNELS/cli_echo.elf" "$BATS_TEST_TMPDIR/in"
+    [[ $status -eq 0 && -z $output ]]
+}
+
 @test "stdin: Ctrl-A in a pipe is a byte like any other" {
     need_kvm
     run bash -c 'printf "\001x\001q" | timeout 60 "$1" run "$2" | od -An -tx1' - "$TWOFOLD" \

@@ -19,6 +19,7 @@ static struct {
     struct serial *serial;
     int level;
     unsigned edges; /* rising */
+    unsigned asked_for_more;
     char out[4096];
     size_t out_len;
 } t;
@@ -30,6 +31,12 @@ void console_write(struct console *con, const unsigned char *buf, size_t len)
     assert_true(len <= sizeof(t.out) - t.out_len);
     memcpy(t.out + t.out_len, buf, len);
     t.out_len += len;
+}
+
+void console_take_more(struct console *con)
+{
+    (void)con;
+    t.asked_for_more++;
 }
 
 static void set_line(void *ctx, unsigned gsi, int level)
@@ -368,6 +375,31 @@ static void long_input_stays_in_order(void **state)
     free(bytes);
 }
 
+/* The host waits from 64 KiB on, and is told once when half of them are read. */
+static void much_unread_input_holds_the_host(void **state)
+{
+    enum { ENOUGH = 64 << 10 };
+    unsigned char *bytes = calloc(1, ENOUGH);
+
+    (void)state;
+    assert_non_null(bytes);
+    out(IIR, 0x00); /* no FIFO: one byte beside those that wait */
+    out(IER, 0x01);
+    assert_true(serial_input(t.serial, bytes, ENOUGH - 1));
+    assert_false(serial_input(t.serial, bytes, ENOUGH / 2));
+    while (!t.asked_for_more) {
+        assert_int_equal(in(LSR)&1, 1);
+        in(DATA);
+    }
+    for (int i = 0; i < ENOUGH / 2 - 1; i++) {
+        assert_int_equal(in(LSR)&1, 1);
+        in(DATA);
+    }
+    assert_int_equal(t.asked_for_more, 1);
+    assert_true(serial_input(t.serial, bytes, 1));
+    free(bytes);
+}
+
 /* A guest that never reads can't make the monitor grow without bound. */
 static void unread_input_is_bounded(void **state)
 {
@@ -465,6 +497,7 @@ int main(void)
         TEST(early_input_survives_a_probing_driver),
         TEST(polling_without_rts_still_reads),
         TEST(long_input_stays_in_order),
+        TEST(much_unread_input_holds_the_host),
         TEST(unread_input_is_bounded),
         TEST(wide_access_is_one_to_each_register),
         TEST(input_from_another_thread),
