@@ -85,10 +85,21 @@ static void read_madt(const struct madt *m)
     }
 }
 
+/* A table that lies in memory that the direct map can reach, as a whole; or NULL. */
+static const struct table *table_at(uint64_t gpa)
+{
+    const struct table *t = phys_to_virt(gpa);
+
+    if (!gpa || !direct_map_need(gpa, sizeof(*t)) || t->length < sizeof(*t) ||
+        !direct_map_need(gpa, t->length))
+        return NULL;
+    return t;
+}
+
 /* The RSDP: where the loader said, else in the BIOS area (ACPI 6.4, 5.2.5.1). */
 static const struct rsdp *find_rsdp(void)
 {
-    if (boot_info.rsdp)
+    if (boot_info.rsdp && direct_map_need(boot_info.rsdp, sizeof(struct rsdp)))
         return phys_to_virt(boot_info.rsdp);
     for (uint64_t gpa = BIOS_AREA; gpa < BIOS_AREA_END; gpa += 16) {
         const struct rsdp *r = phys_to_virt(gpa);
@@ -107,12 +118,14 @@ static const struct madt *find_madt(void)
 
     if (!r)
         return NULL;
-    root = phys_to_virt(width == 8 ? r->xsdt : r->rsdt);
+    root = table_at(width == 8 ? r->xsdt : r->rsdt);
+    if (!root)
+        return NULL;
     for (uint32_t at = sizeof(struct table); at + width <= root->length; at += width) {
         const uint8_t *p = (const uint8_t *)root + at;
-        const struct table *t = phys_to_virt(width == 8 ? get64(p) : get32(p));
+        const struct table *t = table_at(width == 8 ? get64(p) : get32(p));
 
-        if (memcmp(t->signature, "APIC", 4) == 0)
+        if (t && memcmp(t->signature, "APIC", 4) == 0)
             return (const struct madt *)t;
     }
     return NULL;

@@ -12,7 +12,8 @@
 #define KVM_APIC_KHZ        1000000u /* KVM's timer counts nanoseconds */
 
 #define PIT_HZ       1193182u
-#define PIT_MS       2
+#define PIT_MS       1
+#define PIT_ROUNDS   3
 #define PIT_CHANNEL2 0x42
 #define PIT_COMMAND  0x43
 #define PORT_B       0x61 /* bit 0: gate of channel 2, bit 5: its output */
@@ -70,8 +71,7 @@ static bool from_kvm_clock(void)
     return clock_tsc_khz != 0;
 }
 
-/* Counts both against channel 2 of the PIT, which nobody else uses. */
-static void from_pit(void)
+static void pit_round(uint64_t *tsc_khz, uint64_t *apic_khz)
 {
     uint16_t count = PIT_HZ * PIT_MS / 1000;
     uint64_t start;
@@ -84,8 +84,26 @@ static void from_pit(void)
     start = rdtsc();
     while (!(inb(PORT_B) & 0x20))
         ;
-    clock_tsc_khz = (rdtsc() - start) / PIT_MS;
-    clock_apic_khz = apic_timer_elapsed() / PIT_MS;
+    *tsc_khz = (rdtsc() - start) / PIT_MS;
+    *apic_khz = apic_timer_elapsed() / PIT_MS;
+}
+
+/*
+ * Counts both against channel 2 of the PIT, which nobody else uses. Whatever disturbs a
+ * round makes it longer: the shortest counts.
+ */
+static void from_pit(void)
+{
+    clock_tsc_khz = ~UL(0);
+    for (unsigned i = 0; i < PIT_ROUNDS; i++) {
+        uint64_t tsc_khz, apic_khz;
+
+        pit_round(&tsc_khz, &apic_khz);
+        if (tsc_khz < clock_tsc_khz) {
+            clock_tsc_khz = tsc_khz;
+            clock_apic_khz = apic_khz;
+        }
+    }
 }
 
 void clock_init(void)

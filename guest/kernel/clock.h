@@ -9,7 +9,7 @@
 extern uint64_t clock_tsc_khz;
 extern uint64_t clock_apic_khz;
 
-/* Finds both: from CPUID or KVM's clock where they are, else by 2 ms of the PIT. */
+/* Finds both: from CPUID or KVM's clock where they are, else by 3 ms of the PIT. */
 void clock_init(void);
 
 /* Nanoseconds since clock_init(). */

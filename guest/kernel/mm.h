@@ -164,8 +164,14 @@ void tlb_poll(void);
 
 void pmm_init(void); /* direct map and page allocator, from boot_info */
 
-/* Maps the RAM above the first GiB; tables come from early_page(), gpas below 1 GiB. */
-void direct_map_init(uint64_t (*early_page)(void));
+/* Prepares the direct map above its first GiB; early_pages(n) gives n pages below 1 GiB. */
+void direct_map_init(uint64_t (*early_pages)(uint64_t n));
+
+/*
+ * Makes sure that the direct map covers [gpa, gpa + len). What pmm_alloc() gives is covered
+ * always; this is for what others put into memory. False when it is out of reach.
+ */
+bool direct_map_need(uint64_t gpa, uint64_t len);
 
 extern uint64_t kernel_pml4[512]; /* tables.S: the kernel's half, no user half */
 

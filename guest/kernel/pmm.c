@@ -17,10 +17,26 @@ static struct {
     uint32_t orders;
 } free_blocks[KINDS];
 
+/* Nobody wrote to untouched RAM; that makes it zero where the monitor says so. */
+static unsigned untouched_kind(void)
+{
+    return cpu_features.tf_zeroed_ram ? ZERO : DIRTY;
+}
+
 static struct lock lock;
 static struct page *pages; /* by page frame number */
 static uint64_t n_pages;   /* entries of `pages` */
 static struct pmm_stats stats;
+
+/*
+ * RAM that no block was made of yet, by page frame number. Blocks are made one by one: each
+ * touches another page of `pages`, and a page touched first costs the host a fault.
+ */
+#define MAX_UNTOUCHED (BOOT_MAX_RANGES + 4)
+static struct untouched {
+    uint64_t start, end;
+} untouched[MAX_UNTOUCHED];
+static unsigned n_untouched, first_untouched;
 
 struct page *page_of(uint64_t gpa)
 {
@@ -80,6 +96,7 @@ static uint32_t take_of_kind(unsigned order, unsigned kind)
     }
     pages[pfn].order = (uint8_t)order;
     pages[pfn].state = PAGE_ALLOCATED;
+    pages[pfn].class = (uint8_t)kind;
     pages[pfn].refs = 1;
     stats.free -= UL(1) << order;
     if (kind == ZERO)
@@ -104,6 +121,43 @@ static void free_block(uint32_t pfn, unsigned order, unsigned kind)
     push_block(pfn, order, top, kind);
 }
 
+/* Makes a block, the largest possible, of the lowest untouched RAM; false when there is none. */
+static bool make_block(void)
+{
+    unsigned order, fits;
+    uint64_t pfn;
+
+    while (first_untouched < n_untouched &&
+           untouched[first_untouched].start == untouched[first_untouched].end)
+        first_untouched++;
+    if (first_untouched == n_untouched)
+        return false;
+    pfn = untouched[first_untouched].start;
+    order = (unsigned)__builtin_ctzl(pfn);
+    fits = 63 - (unsigned)__builtin_clzl(untouched[first_untouched].end - pfn);
+    if (order > fits)
+        order = fits;
+    if (order > PMM_MAX_ORDER)
+        order = PMM_MAX_ORDER;
+    untouched[first_untouched].start += UL(1) << order;
+    push_block((uint32_t)pfn, order, order, untouched_kind());
+    return true;
+}
+
+/* Of untouched RAM, until a block is large enough. */
+static uint32_t take_untouched(unsigned order)
+{
+    unsigned kind = untouched_kind();
+
+    while (make_block()) {
+        uint32_t pfn = take_of_kind(order, kind);
+
+        if (pfn)
+            return pfn;
+    }
+    return 0;
+}
+
 /*
  * Blocks merge with their own kind only, so a dirty page may keep zero blocks apart.
  * When a large request fails for that, the knowledge is given up and everything merges.
@@ -121,29 +175,41 @@ static void merge_kinds(void)
     }
 }
 
+/* A block of the wanted kind if there is one, else any. */
+static uint32_t take(unsigned order, unsigned wanted)
+{
+    uint32_t pfn = take_of_kind(order, wanted);
+
+    if (!pfn && wanted == untouched_kind())
+        pfn = take_untouched(order);
+    if (!pfn)
+        pfn = take_of_kind(order, !wanted);
+    if (!pfn)
+        pfn = take_untouched(order);
+    if (!pfn && order && stats.free >= UL(1) << order) {
+        merge_kinds();
+        pfn = take_of_kind(order, DIRTY);
+    }
+    return pfn;
+}
+
 uint64_t pmm_alloc(unsigned order, unsigned flags)
 {
-    unsigned first = flags & PMM_ZERO ? ZERO : DIRTY;
-    unsigned kind = first;
     uint64_t irq, gpa;
+    bool clear = false;
     uint32_t pfn;
 
     if (order > PMM_MAX_ORDER)
         return 0;
     irq = lock_irqsave(&lock);
-    pfn = take_of_kind(order, kind);
-    if (!pfn) {
-        kind = !first;
-        pfn = take_of_kind(order, kind);
-    }
-    if (!pfn && order && stats.free >= UL(1) << order) {
-        merge_kinds();
-        kind = DIRTY;
-        pfn = take_of_kind(order, kind);
+    pfn = take(order, flags & PMM_ZERO ? ZERO : DIRTY);
+    gpa = (uint64_t)pfn << PAGE_SHIFT;
+    if (pfn) {
+        clear = pages[pfn].class == DIRTY && flags & PMM_ZERO;
+        direct_map_need(gpa, PAGE_SIZE); /* no block crosses a GiB */
     }
     lock_irqrestore(&lock, irq);
-    gpa = (uint64_t)pfn << PAGE_SHIFT;
-    if (pfn && flags & PMM_ZERO && kind == DIRTY)
+    if (clear)
         memset(phys_to_virt(gpa), 0, PAGE_SIZE << order);
     return gpa;
 }
@@ -191,81 +257,64 @@ void pmm_stats(struct pmm_stats *out)
 
 /* --- start-up ----------------------------------------------------------------------- */
 
-/* RAM that is free when the kernel starts, by page frame number. */
-#define MAX_FREE (BOOT_MAX_RANGES + 4)
-static struct {
-    uint64_t start, end;
-} initial[MAX_FREE];
-static unsigned n_initial;
-
-static void add_initial(uint64_t start, uint64_t end)
+/* Keeps the ranges in ascending order: low RAM is used first. */
+static void add_untouched(uint64_t start, uint64_t end)
 {
-    if (start < end && n_initial < MAX_FREE) {
-        initial[n_initial].start = start;
-        initial[n_initial++].end = end;
-    }
+    unsigned i;
+
+    if (start >= end || n_untouched == MAX_UNTOUCHED)
+        return;
+    for (i = n_untouched++; i > 0 && untouched[i - 1].start > start; i--)
+        untouched[i] = untouched[i - 1];
+    untouched[i].start = start;
+    untouched[i].end = end;
 }
 
-/* Takes [start, end), in bytes, out of the initial ranges. */
+/* Takes [start, end), in bytes, out of the untouched ranges. */
 static void reserve(uint64_t start, uint64_t end)
 {
     uint64_t s = start >> PAGE_SHIFT, e = (end + PAGE_SIZE - 1) >> PAGE_SHIFT;
 
-    for (unsigned i = 0; i < n_initial; i++) {
-        uint64_t r_start = initial[i].start, r_end = initial[i].end;
+    for (unsigned i = 0; i < n_untouched; i++) {
+        uint64_t r_start = untouched[i].start, r_end = untouched[i].end;
 
         if (e <= r_start || s >= r_end)
             continue;
-        initial[i].end = s > r_start ? s : r_start;
-        add_initial(e, r_end);
+        untouched[i].end = s > r_start ? s : r_start;
+        add_untouched(e, r_end);
     }
 }
 
-/* For page tables of the direct map: a page of the first range that is mapped already. */
-static uint64_t early_page(void)
+/*
+ * Takes pages from the start of the first range that has enough of them. The first GiB is
+ * mapped already; what the caller touches above it, it maps itself.
+ */
+static uint64_t early_pages(uint64_t n)
 {
-    for (unsigned i = 0; i < n_initial; i++)
-        if (initial[i].start < initial[i].end && initial[i].start < HUGE_SIZE >> PAGE_SHIFT)
-            return initial[i].start++ << PAGE_SHIFT;
-    panic("no RAM below 1 GiB is left for page tables");
+    for (unsigned i = 0; i < n_untouched; i++) {
+        uint64_t start = untouched[i].start;
+
+        if (untouched[i].end - start < n)
+            continue;
+        untouched[i].start += n;
+        return start << PAGE_SHIFT;
+    }
+    panic("too little RAM: %lu KiB are usable", boot_info.ram_bytes >> 10);
 }
 
-/* The array of struct page comes from the end of the largest range. It isn't cleared. */
+/* The array of struct page isn't cleared. */
 static void place_pages(void)
 {
-    unsigned largest = 0;
-    uint64_t need;
+    uint64_t gpa, n;
 
-    for (unsigned i = 0; i < n_initial; i++) {
-        if (initial[i].end > n_pages)
-            n_pages = initial[i].end;
-        if (initial[i].end - initial[i].start > initial[largest].end - initial[largest].start)
-            largest = i;
-    }
-    need = (n_pages * sizeof(struct page) + PAGE_SIZE - 1) >> PAGE_SHIFT;
-    if (!n_initial || initial[largest].end - initial[largest].start <= need)
-        panic("too little RAM: %lu KiB are usable", boot_info.ram_bytes >> 10);
-    initial[largest].end -= need;
-    pages = phys_to_virt(initial[largest].end << PAGE_SHIFT);
-}
-
-/* Hands a range over as the few large aligned blocks that it consists of. */
-static void seed(uint64_t pfn, uint64_t end)
-{
-    unsigned kind = cpu_features.tf_zeroed_ram ? ZERO : DIRTY;
-
-    stats.total += end - pfn;
-    while (pfn < end) {
-        unsigned order = (unsigned)__builtin_ctzl(pfn);
-        unsigned fits = 63 - (unsigned)__builtin_clzl(end - pfn);
-
-        if (order > fits)
-            order = fits;
-        if (order > PMM_MAX_ORDER)
-            order = PMM_MAX_ORDER;
-        push_block((uint32_t)pfn, order, order, kind);
-        pfn += UL(1) << order;
-    }
+    for (unsigned i = 0; i < n_untouched; i++)
+        if (untouched[i].end > n_pages)
+            n_pages = untouched[i].end;
+    n = (n_pages * sizeof(struct page) + PAGE_SIZE - 1) >> PAGE_SHIFT;
+    gpa = early_pages(n);
+    if (!direct_map_need(gpa, n << PAGE_SHIFT))
+        panic("no place for the page array in the direct map");
+    pages = phys_to_virt(gpa);
 }
 
 void pmm_init(void)
@@ -276,16 +325,19 @@ void pmm_init(void)
         const struct mem_range *r = &boot_info.memory[i];
 
         if (r->type == MEM_RAM)
-            add_initial((r->start + PAGE_SIZE - 1) >> PAGE_SHIFT, r->end >> PAGE_SHIFT);
+            add_untouched((r->start + PAGE_SIZE - 1) >> PAGE_SHIFT, r->end >> PAGE_SHIFT);
     }
     reserve(0, 0x100000); /* trampoline, BIOS area */
     reserve(KERNEL_PHYS, virt_to_phys(kernel_end));
     if (!boot_info.initrd_builtin)
         reserve(boot_info.initrd_start, boot_info.initrd_end);
-    direct_map_init(early_page);
+    direct_map_init(early_pages);
     place_pages();
-    for (unsigned i = 0; i < n_initial; i++)
-        seed(initial[i].start, initial[i].end);
+    for (unsigned i = 0; i < n_untouched; i++)
+        stats.total += untouched[i].end - untouched[i].start;
+    if (!boot_info.initrd_builtin &&
+        !direct_map_need(boot_info.initrd_start, boot_info.initrd_end - boot_info.initrd_start))
+        panic("the initrd is outside the direct map");
     stats.free = stats.total;
-    stats.free_zero = cpu_features.tf_zeroed_ram ? stats.total : 0;
+    stats.free_zero = untouched_kind() == ZERO ? stats.total : 0;
 }
