@@ -13,6 +13,7 @@
 #define ENTRIES_OURS  6    /* room for leaves that we add */
 
 /* Intel SDM vol. 2A, "CPUID - CPU Identification"; AMD APM vol. 3, appendix E. */
+#define LEAF_VENDOR         0x0
 #define LEAF_FEATURES       0x1
 #define LEAF_CACHES         0x4
 #define LEAF_TOPOLOGY       0xb
@@ -22,6 +23,9 @@
 #define LEAF_AMD_CACHES     0x8000001d
 #define LEAF_AMD_TOPOLOGY   0x8000001e
 #define LEAF_AMD_TOPOLOGY_2 0x80000026
+
+#define VENDOR_EBX_AMD   0x68747541u /* "Auth" */
+#define VENDOR_EBX_HYGON 0x6f677948u /* "Hygo" */
 
 #define F1_ECX_TSC_DEADLINE (1u << 24)
 #define F1_ECX_HYPERVISOR   (1u << 31)
@@ -174,19 +178,36 @@ static void topology_fill(struct cpuid *c)
                                            .ecx = 2 });
 }
 
-/* AMD's own description of the same; Intel ignores these bits. */
+static bool vendor_amd(struct cpuid *c)
+{
+    const struct kvm_cpuid_entry2 *vendor = leaf_find(c, LEAF_VENDOR);
+
+    return vendor && (vendor->ebx == VENDOR_EBX_AMD || vendor->ebx == VENDOR_EBX_HYGON);
+}
+
+/* AMD's own description of the same, in bits that Intel reserves. */
 static void amd_fill(struct cpuid *c)
 {
     struct kvm_cpuid_entry2 *sizes = leaf_find(c, LEAF_ADDRESS_SIZES);
     struct kvm_cpuid_entry2 *ext = leaf_find(c, LEAF_EXT_FEATURES);
 
-    c->phys_bits = sizes ? sizes->eax & 0xff : 36;
-    c->gib_pages = ext && (ext->edx & EXT_EDX_GIB_PAGES);
+    if (!vendor_amd(c))
+        return;
     if (sizes)
         sizes->ecx = (sizes->ecx & 0xffff0f00) | c->id_bits << 12 | (c->cpus - 1);
     if (ext)
         ext->ecx =
             c->cpus > 1 ? ext->ecx | EXT_ECX_CMP_LEGACY : ext->ecx & ~(uint32_t)EXT_ECX_CMP_LEGACY;
+}
+
+/* What the monitor itself wants to know. */
+static void limits_read(struct cpuid *c)
+{
+    const struct kvm_cpuid_entry2 *sizes = leaf_find(c, LEAF_ADDRESS_SIZES);
+    const struct kvm_cpuid_entry2 *ext = leaf_find(c, LEAF_EXT_FEATURES);
+
+    c->phys_bits = sizes ? sizes->eax & 0xff : 36; /* the manual's value without this leaf */
+    c->gib_pages = ext && (ext->edx & EXT_EDX_GIB_PAGES);
 }
 
 static void twofold_fill(struct cpuid *c)
@@ -219,6 +240,7 @@ int cpuid_create(struct cpuid **out, const struct kvm *kvm, unsigned cpus, struc
     caches_fill(c);
     topology_fill(c);
     amd_fill(c);
+    limits_read(c);
     twofold_fill(c);
     *out = c;
     return 0;
