@@ -120,6 +120,11 @@ static int write_config(struct libvirt *lv, struct error *err)
                 f);
     if (fclose(f))
         return error_set(err, -errno, "'%s' can't be written: %s", path, strerror(errno));
+    /* An ordinary user's libvirt looks for more folders, and makes them. */
+    (void)snprintf(path, sizeof(path), "%s/home", lv->dir);
+    (void)setenv("XDG_CACHE_HOME", path, 1);
+    (void)setenv("XDG_CONFIG_HOME", path, 1);
+    (void)setenv("XDG_RUNTIME_DIR", path, 1);
     /* What the library has to say beyond its errors is for a log, not for a terminal. */
     (void)snprintf(path, sizeof(path), "3:file:%s/libvirt.log", lv->dir);
     (void)setenv("LIBVIRT_LOG_OUTPUTS", path, 1);
