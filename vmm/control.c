@@ -68,22 +68,27 @@ static void drop(struct connection *conn)
 
 /* --- replies ------------------------------------------------------------------- */
 
+static bool make_room_for(struct connection *conn, size_t len)
+{
+    size_t cap = conn->out_len + len;
+    char *grown;
+
+    if (cap <= conn->out_cap)
+        return true;
+    grown = realloc(conn->out, cap);
+    if (!grown)
+        return false;
+    conn->out = grown;
+    conn->out_cap = cap;
+    return true;
+}
+
 /* Takes `line` over. False when memory is out. */
 static bool queue_line(struct connection *conn, char *line)
 {
     size_t len = line ? strlen(line) : 0;
-    bool ok = line != NULL;
+    bool ok = line && make_room_for(conn, len + 1);
 
-    if (ok && conn->out_cap - conn->out_len < len + 1) {
-        size_t cap = conn->out_len + len + 1;
-        char *grown = realloc(conn->out, cap);
-
-        ok = grown != NULL;
-        if (ok) {
-            conn->out = grown;
-            conn->out_cap = cap;
-        }
-    }
     if (ok) {
         memcpy(conn->out + conn->out_len, line, len);
         conn->out[conn->out_len + len] = '\n';
@@ -231,7 +236,7 @@ static void connection_ready(void *ctx, int fd, uint32_t events)
 /* --- connections ------------------------------------------------------------------- */
 
 /* Many idle clients must not keep `twofold stop` out: the one idle for longest goes. */
-static void make_room(struct control *c)
+static void drop_idlest(struct control *c)
 {
     struct connection *oldest = c->connections;
 
@@ -247,7 +252,7 @@ static void add_connection(struct control *c, int fd)
     struct connection *conn;
 
     if (c->count >= CONNECTIONS_MAX)
-        make_room(c);
+        drop_idlest(c);
     conn = malloc(sizeof(*conn));
     if (!conn) {
         close(fd);
