@@ -20,6 +20,7 @@
 #define LEVEL_PD     2
 #define LEVEL_PML4   4
 #define BATCH        32
+#define NO_REGION    ~UL(0)
 
 static unsigned index_of(uint64_t gva, unsigned level)
 {
@@ -46,66 +47,58 @@ static uint64_t new_table(void)
     return gpa;
 }
 
-static void set_entry(uint64_t table, unsigned i, uint64_t value)
+static void set_entry(uint64_t *e, uint64_t value)
 {
-    uint64_t *t = phys_to_virt(table);
+    uint64_t i = (uint64_t)e % PAGE_SIZE / sizeof(*e);
 
-    *used_map(table) |= UL(1) << i / 8;
-    __atomic_store_n(&t[i], value, __ATOMIC_RELEASE);
+    *used_map(virt_to_phys(e) & PTE_ADDR) |= UL(1) << i / 8;
+    __atomic_store_n(e, value, __ATOMIC_RELEASE);
 }
 
 /*
- * Goes down to the table of `level` that maps gva. Missing tables are made when `make`
- * is set. Returns its gpa; or 0, and *stopped is the level of the entry that ended the
- * walk, which is a large leaf or not present (or memory is out).
+ * Goes down to the entry for gva at *level. Returns it; or the entry that ends the walk
+ * earlier, a large leaf or one that is not present, and its level in *level. Missing tables
+ * are made when `make` is set; NULL when memory is out.
  */
-static uint64_t walk(struct aspace *as, uint64_t gva, unsigned level, bool make, unsigned *stopped)
+static uint64_t *walk(struct aspace *as, uint64_t gva, unsigned *level, bool make)
 {
+    unsigned target = *level, l = LEVEL_PML4;
     uint64_t table = as->root;
-
-    for (unsigned l = LEVEL_PML4; l > level; l--) {
-        uint64_t *t = phys_to_virt(table);
-        unsigned i = index_of(gva, l);
-        uint64_t e = t[i];
-
-        *stopped = l;
-        if (e & PTE_LARGE)
-            return 0;
-        if (!(e & PTE_PRESENT)) {
-            uint64_t next = make ? new_table() : 0;
-
-            if (!next)
-                return 0;
-            e = next | PTE_PRESENT | PTE_WRITE | PTE_USER;
-            set_entry(table, i, e);
-        }
-        table = e & PTE_ADDR;
-    }
-    return table;
-}
-
-/* The leaf that maps gva: its place, and its page size. NULL when there is none. */
-static uint64_t *find_leaf(struct aspace *as, uint64_t gva, uint64_t *size)
-{
-    unsigned stopped = 0;
-    uint64_t table = walk(as, gva, LEVEL_PT, false, &stopped);
-    unsigned level = LEVEL_PT;
     uint64_t *e;
 
-    if (!table) {
-        if (stopped != LEVEL_PD)
-            goto none;
-        level = LEVEL_PD;
-        table = walk(as, gva, LEVEL_PD, false, &stopped);
+    if (target == LEVEL_PT && gva / LARGE_SIZE == as->last_region)
+        return as->last_table + index_of(gva, LEVEL_PT);
+    for (;; l--) {
+        e = (uint64_t *)phys_to_virt(table) + index_of(gva, l);
+        if (l == target)
+            break;
+        if (!(*e & PTE_PRESENT) && make) {
+            uint64_t next = new_table();
+
+            if (!next)
+                return NULL;
+            set_entry(e, next | PTE_PRESENT | PTE_WRITE | PTE_USER);
+        }
+        if (!(*e & PTE_PRESENT) || *e & PTE_LARGE)
+            break;
+        table = *e & PTE_ADDR;
     }
+    *level = l;
+    if (l == LEVEL_PT) {
+        as->last_region = gva / LARGE_SIZE;
+        as->last_table = phys_to_virt(table);
+    }
+    return e;
+}
+
+/* The leaf that maps gva, or NULL; and its page size, or what is absent around gva. */
+static uint64_t *find_leaf(struct aspace *as, uint64_t gva, uint64_t *size)
+{
+    unsigned level = LEVEL_PT;
+    uint64_t *e = walk(as, gva, &level, false);
+
     *size = span_of(level);
-    e = (uint64_t *)phys_to_virt(table) + index_of(gva, level);
-    if (*e & PTE_PRESENT)
-        return e;
-    return NULL;
-none:
-    *size = span_of(stopped);
-    return NULL;
+    return *e & PTE_PRESENT ? e : NULL;
 }
 
 struct aspace *aspace_create(void)
@@ -121,6 +114,7 @@ struct aspace *aspace_create(void)
         return NULL;
     }
     as->pcid = pcid_alloc();
+    as->last_region = NO_REGION;
     root = phys_to_virt(as->root);
     root[DIRECT_ENTRY] = kernel_pml4[DIRECT_ENTRY];
     root[KERNEL_ENTRY] = kernel_pml4[KERNEL_ENTRY];
@@ -174,16 +168,13 @@ static int check_range(uint64_t gva, uint64_t len)
 
 /*
  * A page table all of whose pages were unmapped is still there; a large page may take its
- * place. Its entry is in `table`, the PD.
+ * place. `e` is its entry in the PD.
  */
-static void drop_empty_table(struct aspace *as, uint64_t table, uint64_t gva)
+static void drop_empty_table(struct aspace *as, uint64_t *e, uint64_t gva)
 {
-    uint64_t *e = (uint64_t *)phys_to_virt(table) + index_of(gva, LEVEL_PD);
     uint64_t pt = *e & PTE_ADDR;
     uint64_t *t = phys_to_virt(pt);
 
-    if (!(*e & PTE_PRESENT) || *e & PTE_LARGE)
-        return;
     for (uint64_t groups = *used_map(pt); groups; groups &= groups - 1) {
         unsigned first = (unsigned)__builtin_ctzl(groups) * 8;
 
@@ -192,33 +183,43 @@ static void drop_empty_table(struct aspace *as, uint64_t table, uint64_t gva)
                 return;
     }
     *e = 0;
+    as->last_region = NO_REGION;
     tlb_flush(as, gva, gva + LARGE_SIZE); /* the CPU may have cached the table's place */
     pmm_free_zeroed(pt);
 }
 
+static int map_locked(struct aspace *as, uint64_t gva, uint64_t leaf, unsigned target)
+{
+    unsigned level = target;
+    uint64_t *e = walk(as, gva, &level, true);
+
+    if (!e)
+        return -ENOMEM;
+    if (target == LEVEL_PD && level == target && (*e & (PTE_PRESENT | PTE_LARGE)) == PTE_PRESENT)
+        drop_empty_table(as, e, gva);
+    if (*e & PTE_PRESENT)
+        return -EEXIST;
+    set_entry(e, leaf);
+    return 0;
+}
+
 int aspace_map(struct aspace *as, uint64_t gva, uint64_t gpa, uint64_t size, uint64_t flags)
 {
-    unsigned level = size == LARGE_SIZE ? LEVEL_PD : LEVEL_PT;
-    unsigned i = index_of(gva, level), stopped = 0;
-    uint64_t irq, table;
+    uint64_t leaf = gpa | flags | PTE_PRESENT | PTE_USER;
+    unsigned level = LEVEL_PT;
     int rc = check_flags(flags);
+    uint64_t irq;
 
     if (rc)
         return rc;
     if ((size != PAGE_SIZE && size != LARGE_SIZE) || (gva | gpa) % size || check_range(gva, size))
         return -EINVAL;
-    irq = lock_irqsave(&as->lock);
-    table = walk(as, gva, level, true, &stopped);
-    if (table && level == LEVEL_PD)
-        drop_empty_table(as, table, gva);
-    if (!table) {
-        rc = stopped == LEVEL_PD && find_leaf(as, gva, &size) ? -EEXIST : -ENOMEM;
-    } else if (((uint64_t *)phys_to_virt(table))[i] & PTE_PRESENT) {
-        rc = -EEXIST;
-    } else {
-        set_entry(table, i,
-                  gpa | flags | PTE_PRESENT | PTE_USER | (level == LEVEL_PD ? PTE_LARGE : 0));
+    if (size == LARGE_SIZE) {
+        level = LEVEL_PD;
+        leaf |= PTE_LARGE;
     }
+    irq = lock_irqsave(&as->lock);
+    rc = map_locked(as, gva, leaf, level);
     lock_irqrestore(&as->lock, irq);
     return rc;
 }

@@ -9,8 +9,10 @@
 #include "guest/kernel/lock.h"
 
 struct aspace {
-    uint64_t root;    /* gpa of the PML4 */
-    uint32_t pcid;    /* 0: none is free, or the CPU has none; each load flushes then */
+    uint64_t root;        /* gpa of the PML4 */
+    uint32_t pcid;        /* 0: none is free, or the CPU has none; each load flushes then */
+    uint64_t last_region; /* 2 MiB region whose page table was looked at last, and that table */
+    uint64_t *last_table;
     struct lock lock; /* the tables */
     uint64_t active;  /* CPUs that have it in CR3 */
     uint64_t warm; /* CPUs whose TLB may hold entries of this PCID: the next load may keep them */
