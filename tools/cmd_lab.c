@@ -206,13 +206,13 @@ static int attempt(const struct command *cmd, struct lab_machine *m, struct lab_
     *end = lab_session(m, work, opt, &status, &err);
     switch (*end) {
     case LAB_ENDED:
-        if (err.text[0])
-            return command_fail(status ? status : STATUS_FAILED, "%s: %s", cmd->name, err.text);
         return status;
     case LAB_SIGNALED:
         return command_fail(STATUS_ENDED, "%s: ended by %s", cmd->name, strsignal(status));
     case LAB_LEFT:
         return STATUS_ENDED;
+    case LAB_UNREAD:
+        return STATUS_FAILED; /* silent, as in any pipe */
     case LAB_TIMEOUT:
         terminal_message("%s: --timeout of %g s ran out", cmd->name, opt->timeout);
         lab_console_tail(work);

@@ -106,6 +106,7 @@ enum lab_end {
     LAB_DIED,     /* the machine ended without a status */
     LAB_SIGNALED, /* a signal told us to end */
     LAB_LEFT,     /* Ctrl-A x */
+    LAB_UNREAD,   /* nobody reads the output any more */
     LAB_FAILED,   /* an error of ours */
 };
 

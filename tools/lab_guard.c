@@ -118,5 +118,5 @@ int lab_guard(int (*fn)(void *ctx), void *ctx, const char *dir, bool keep)
         kill_children();
     if (!keep)
         lab_remove_folder(dir);
-    return WIFSIGNALED(wstatus) ? -EINTR : WEXITSTATUS(wstatus);
+    return WIFSIGNALED(wstatus) ? -ECANCELED : WEXITSTATUS(wstatus);
 }

@@ -30,7 +30,7 @@ struct session {
     int signals;   /* signalfd */
     int file;      /* the file that comes out now, or -1 */
     char *partial; /* its name while it is incomplete */
-    bool hello, raw, stdin_open, ended;
+    bool hello, raw, stdin_open, ended, files_failed;
     enum lab_end end;
     int status;
     struct escape escape;
@@ -103,11 +103,13 @@ static int end_file(struct session *s, const unsigned char *payload, size_t len)
         return error_set(s->err, -EPROTO, "the lab ends a file that nobody asked for");
     f = &s->opt->out[index];
     code = (int)lab_get32(payload + 4);
-    if (code || s->file < 0) {
+    if (code) {
         drop_partial(s);
         return error_set(s->err, -EIO, "--out: '%s' can't be read in the lab: %s", f->source,
-                         strerror(code ? code : EPROTO));
+                         strerror(code));
     }
+    if (s->file < 0)
+        return 0;
     close(s->file);
     s->file = -1;
     if (rename(s->partial, f->target))
@@ -116,6 +118,31 @@ static int end_file(struct session *s, const unsigned char *payload, size_t len)
     return code ? error_set(s->err, -code, "--out: '%s' can't be written: %s", f->target,
                             strerror(code))
                 : 0;
+}
+
+/* A file that is missing or too much doesn't keep the others and the status from us. */
+static int keep_going(struct session *s, int rc)
+{
+    if (rc == 0)
+        return 0;
+    terminal_message("lab: %s", s->err->text);
+    s->err->text[0] = 0;
+    s->files_failed = true;
+    return 0;
+}
+
+static int file_data(struct session *s, const unsigned char *payload, size_t len)
+{
+    int rc;
+
+    if (s->file < 0)
+        return 0; /* its name could not be opened: said already */
+    rc = lab_write_all(s->file, payload, len);
+    if (rc == 0)
+        return 0;
+    (void)error_set(s->err, rc, "--out: '%s' can't be written: %s", s->partial, strerror(-rc));
+    drop_partial(s);
+    return keep_going(s, rc);
 }
 
 static int on_frame(void *ctx, enum lab_frame type, const unsigned char *payload, size_t len)
@@ -133,23 +160,24 @@ static int on_frame(void *ctx, enum lab_frame type, const unsigned char *payload
     case LAB_STDOUT:
     case LAB_STDERR:
         rc = lab_write_all(type == LAB_STDOUT ? STDOUT_FILENO : STDERR_FILENO, payload, len);
+        if (rc == -EPIPE) {
+            finish(s, LAB_UNREAD, 0);
+            return 0;
+        }
         return rc < 0 ? error_set(s->err, rc, "the command's output can't be written: %s",
                                   strerror(-rc))
                       : 0;
     case LAB_FILE:
-        return begin_file(s, payload, len);
+        rc = begin_file(s, payload, len);
+        return rc == -EPROTO ? rc : keep_going(s, rc);
     case LAB_FILE_DATA:
-        rc = s->file < 0 ? -EPROTO : lab_write_all(s->file, payload, len);
-        return rc < 0 ? error_set(s->err, rc, "--out: '%s' can't be written: %s",
-                                  s->partial ? s->partial : "?", strerror(-rc))
-                      : 0;
+        return file_data(s, payload, len);
     case LAB_FILE_END:
-        /* A file that is missing doesn't keep the others and the status from us. */
-        if (end_file(s, payload, len) == -EPROTO)
-            return -EPROTO;
-        return 0;
+        rc = end_file(s, payload, len);
+        return rc == -EPROTO ? rc : keep_going(s, rc);
     case LAB_STATUS:
-        finish(s, LAB_ENDED, len == 4 ? (int)(lab_get32(payload) & 255) : 1);
+        rc = len == 4 ? (int)(lab_get32(payload) & 255) : 1;
+        finish(s, LAB_ENDED, rc == 0 && s->files_failed ? 1 : rc);
         return 0;
     default:
         return error_set(s->err, -EPROTO, "the lab's link carries what is no message");
@@ -165,7 +193,6 @@ static bool read_link(struct session *s)
     ssize_t n = read(s->m->link, buf, sizeof(buf));
 
     if (n > 0) {
-        s->err->text[0] = s->hello ? s->err->text[0] : 0;
         if (lab_parser_feed(&s->parser, buf, (size_t)n, on_frame, s) < 0) {
             if (!s->err->text[0])
                 (void)error_set(s->err, -EPROTO, "the lab's link carries what is no message");
