@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -34,17 +35,21 @@ static int ask(struct vcpu *cpu, unsigned long request, void *arg, const char *w
 /* What firmware leaves behind: strings are fast, memory is write-back without any MTRR. */
 static int set_msrs(struct vcpu *cpu, struct error *err)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry[2];
-    } msrs = {
-        .head.nmsrs = 2,
-        .entry = { { .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLED | MTRR_WRITE_BACK },
-                   { .index = MSR_MISC_ENABLE, .data = MISC_FAST_STRINGS } },
+    const struct kvm_msr_entry values[] = {
+        { .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLED | MTRR_WRITE_BACK },
+        { .index = MSR_MISC_ENABLE, .data = MISC_FAST_STRINGS },
     };
+    struct kvm_msrs *msrs = calloc(1, sizeof(*msrs) + sizeof(values));
+    int rc;
 
+    if (!msrs)
+        return error_set(err, -ENOMEM, "no memory for the MSRs of vCPU %u", cpu->id);
+    msrs->nmsrs = sizeof(values) / sizeof(values[0]);
+    memcpy(msrs->entries, values, sizeof(values));
     /* Fewer than asked for is fine: a CPU model may lack the last one. */
-    return ask(cpu, KVM_SET_MSRS, &msrs, "setting MSRs", err);
+    rc = ask(cpu, KVM_SET_MSRS, msrs, "setting MSRs", err);
+    free(msrs);
+    return rc;
 }
 
 static struct kvm_segment flat_segment(uint16_t selector, uint8_t type)
