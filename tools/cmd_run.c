@@ -156,10 +156,9 @@ static int set_option(struct run_options *o, int opt, const char *value, struct 
 
 /*
  * Parses what stands before "--". Returns STATUS_OK with one kernel named, or
- * the status to exit with; *done says that nothing is left to do.
+ * without one when only help was asked for, or the status to exit with.
  */
-static int parse_options(const struct command *cmd, struct run_options *o, int argc, char **argv,
-                         bool *done)
+static int parse_options(const struct command *cmd, struct run_options *o, int argc, char **argv)
 {
     struct error err;
     int opt, code;
@@ -168,10 +167,8 @@ static int parse_options(const struct command *cmd, struct run_options *o, int a
     while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
         if (opt == '?' || opt == ':')
             return command_bad_option(cmd, argv, opt);
-        if (opt == 'h') {
-            *done = true;
+        if (opt == 'h')
             return command_help(cmd);
-        }
         code = set_option(o, opt, optarg, &err);
         if (code)
             return command_fail(command_status(code), "%s", err.text);
@@ -311,13 +308,12 @@ static int run(const struct command *cmd, int argc, char **argv)
         .cfg = { .mem_bytes = MEM_DEFAULT, .cpus = 1, .console = CONSOLE_STDIO },
         .append = "",
     };
-    bool done = false;
     int own = 1, status;
 
-    while (own < argc && strcmp(argv[own], "--"))
+    while (own < argc && strcmp(argv[own], "--") != 0)
         own++;
-    status = parse_options(cmd, &o, own, argv, &done);
-    if (status || done)
+    status = parse_options(cmd, &o, own, argv);
+    if (status || !o.cfg.kernel)
         return status;
     status = check_file("kernel", o.cfg.kernel);
     if (!status && o.cfg.initrd)

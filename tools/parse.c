@@ -21,7 +21,9 @@ static int unit_shift(const char *unit)
     if (!*unit)
         return 20;
     at = strchr(letters, *unit & ~0x20);
-    if (!at || !*at || (unit[1] && strcasecmp(unit + 1, "B") && strcasecmp(unit + 1, "iB")))
+    if (!at || !*at)
+        return -1;
+    if (unit[1] && strcasecmp(unit + 1, "B") != 0 && strcasecmp(unit + 1, "iB") != 0)
         return -1;
     return 10 * (int)(at - letters + 1);
 }

@@ -44,26 +44,31 @@ struct control {
     struct connection *connections;
 };
 
-/* Takes the connection off all lists; its fd is the caller's. */
-static void forget(struct connection *conn)
+/* Frees a connection that is in no list any more; its fd is the caller's. */
+static void release(struct connection *conn)
 {
-    struct connection **at = &conn->control->connections;
-
-    while (*at != conn)
-        at = &(*at)->next;
-    *at = conn->next;
-    conn->control->count--;
     io_loop_remove(vm_loop(conn->control->vm), conn->fd);
     free(conn->out);
     free(conn);
 }
 
-static void drop(struct connection *conn)
+/* Takes the connection off the list and frees it; gives its fd. */
+static int forget(struct connection *conn)
 {
+    struct connection **at = &conn->control->connections;
     int fd = conn->fd;
 
-    forget(conn);
-    close(fd);
+    while (*at != conn)
+        at = &(*at)->next;
+    *at = conn->next;
+    conn->control->count--;
+    release(conn);
+    return fd;
+}
+
+static void drop(struct connection *conn)
+{
+    close(forget(conn));
 }
 
 /* --- replies ------------------------------------------------------------------- */
@@ -114,13 +119,13 @@ static void become_console(struct connection *conn)
     struct console *con = vm_console(conn->control->vm);
     size_t len = conn->in_len;
     char *early = len ? malloc(len) : NULL;
-    int fd = conn->fd;
+    int fd;
 
     if (early)
         memcpy(early, conn->in, len);
     else
         len = 0;
-    forget(conn);
+    fd = forget(conn);
     (void)console_attach(con, fd, early, len);
     free(early);
 }
@@ -244,7 +249,8 @@ static void drop_idlest(struct control *c)
         if (conn->last_used < oldest->last_used)
             oldest = conn;
     }
-    drop(oldest);
+    if (oldest)
+        drop(oldest);
 }
 
 static void add_connection(struct control *c, int fd)
@@ -338,8 +344,13 @@ void control_destroy(struct control *c)
 {
     if (!c)
         return;
-    while (c->connections)
-        drop(c->connections);
+    for (struct connection *conn = c->connections, *next; conn; conn = next) {
+        int fd = conn->fd;
+
+        next = conn->next;
+        release(conn);
+        close(fd);
+    }
     if (c->listen_fd >= 0) {
         io_loop_remove(vm_loop(c->vm), c->listen_fd);
         close(c->listen_fd);

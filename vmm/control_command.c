@@ -107,7 +107,7 @@ static int perform_version(struct vm *vm, const json_t *arguments, struct outcom
 
 static bool known(const char *name, const char *const *list)
 {
-    while (*list && strcmp(*list, name))
+    while (*list && strcmp(*list, name) != 0)
         list++;
     return *list != NULL;
 }
@@ -214,7 +214,7 @@ char *control_answer(struct vm *vm, const char *line, size_t len, enum control_n
     if (!request)
         return control_refusal("EINVAL", bad.text);
     code = decode(request, &cmd, &arguments, &out.err);
-    if (!code)
+    if (!code && cmd)
         code = cmd->perform(vm, arguments, &out);
     if (!code && !out.result)
         code = error_set(&out.err, -ENOMEM, "out of memory");

@@ -105,6 +105,7 @@ static json_t *memory_json(struct vm *vm)
     const struct memory *mem = vm_memory(vm);
     json_t *slots = json_array();
     struct residency r;
+    uint64_t resident;
     size_t count;
     const struct mem_slot *slot = memory_slots(mem, &count);
 
@@ -114,12 +115,13 @@ static json_t *memory_json(struct vm *vm)
                                               "size", (json_int_t)slot[i].size, "backing",
                                               mem_backing_name(slot[i].backing)));
     residency_read(mem, &r);
-    return json_pack(
-        "{s:I, s:s, s:o, s:I, s:{s:I, s:I, s:I}, s:I, s:I}", "bytes", (json_int_t)memory_size(mem),
-        "backing", mem_backing_name(vm_config(vm)->backing), "slots", slots, "resident_bytes",
-        (json_int_t)(r.mapped_4k + r.mapped_2m + r.mapped_1g), "mapped_bytes", "4K",
-        (json_int_t)r.mapped_4k, "2M", (json_int_t)r.mapped_2m, "1G", (json_int_t)r.mapped_1g,
-        "swapped_bytes", (json_int_t)r.swapped, "monitor_bytes", (json_int_t)r.monitor);
+    resident = r.mapped_4k + r.mapped_2m + r.mapped_1g;
+    return json_pack("{s:I, s:s, s:o, s:I, s:{s:I, s:I, s:I}, s:I, s:I}", "bytes",
+                     (json_int_t)memory_size(mem), "backing",
+                     mem_backing_name(vm_config(vm)->backing), "slots", slots, "resident_bytes",
+                     (json_int_t)resident, "mapped_bytes", "4K", (json_int_t)r.mapped_4k, "2M",
+                     (json_int_t)r.mapped_2m, "1G", (json_int_t)r.mapped_1g, "swapped_bytes",
+                     (json_int_t)r.swapped, "monitor_bytes", (json_int_t)r.monitor);
 }
 
 json_t *control_stat(struct vm *vm)

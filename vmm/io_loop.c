@@ -90,29 +90,28 @@ int io_loop_add(struct io_loop *loop, int fd, uint32_t events, io_callback cb, v
 {
     struct watch *w = calloc(1, sizeof(*w));
     struct epoll_event ev = { .events = events, .data.ptr = w };
+    bool always = false;
     int code = 0;
 
     if (!w)
         return -ENOMEM;
-    *w = (struct watch){ .fd = fd, .events = events, .cb = cb, .ctx = ctx };
     pthread_mutex_lock(&loop->lock);
-    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0) {
-        w->next = loop->watches;
-        loop->watches = w;
-    } else if (errno == EPERM && !find(loop, fd)) {
-        w->always = true;
-        w->next = loop->watches;
-        loop->watches = w;
-        loop->always++;
-    } else {
-        code = errno == EPERM ? -EEXIST : -errno;
+    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &ev)) {
+        code = -errno;
+        always = code == -EPERM && !find(loop, fd);
     }
-    pthread_mutex_unlock(&loop->lock);
-    if (code)
+    if (code && !always) {
+        pthread_mutex_unlock(&loop->lock);
         free(w);
-    else if (w->always)
+        return code == -EPERM ? -EEXIST : code;
+    }
+    *w = (struct watch){ loop->watches, fd, events, false, always, cb, ctx };
+    loop->watches = w;
+    loop->always += always;
+    pthread_mutex_unlock(&loop->lock);
+    if (always)
         wake(loop); /* out of a wait that does not know of it */
-    return code;
+    return 0;
 }
 
 int io_loop_change(struct io_loop *loop, int fd, uint32_t events)
