@@ -66,8 +66,6 @@ static uint64_t *walk(struct aspace *as, uint64_t gva, unsigned *level, bool mak
     uint64_t table = as->root;
     uint64_t *e;
 
-    if (target == LEVEL_PT && gva / LARGE_SIZE == as->last_region)
-        return as->last_table + index_of(gva, LEVEL_PT);
     for (;; l--) {
         e = (uint64_t *)phys_to_virt(table) + index_of(gva, l);
         if (l == target)
@@ -91,13 +89,22 @@ static uint64_t *walk(struct aspace *as, uint64_t gva, unsigned *level, bool mak
     return e;
 }
 
-/* The leaf that maps gva, or NULL; and its page size, or what is absent around gva. */
+/*
+ * The leaf that maps gva, or NULL; and its page size, or what is absent around gva. Loops
+ * over pages stay in one table mostly: that one needs no walk.
+ */
 static uint64_t *find_leaf(struct aspace *as, uint64_t gva, uint64_t *size)
 {
     unsigned level = LEVEL_PT;
-    uint64_t *e = walk(as, gva, &level, false);
+    uint64_t *e;
 
-    *size = span_of(level);
+    if (gva / LARGE_SIZE == as->last_region) {
+        e = as->last_table + index_of(gva, LEVEL_PT);
+        *size = PAGE_SIZE;
+    } else {
+        e = walk(as, gva, &level, false);
+        *size = span_of(level);
+    }
     return *e & PTE_PRESENT ? e : NULL;
 }
 
@@ -296,11 +303,14 @@ int aspace_protect(struct aspace *as, uint64_t gva, uint64_t len, uint64_t flags
 
 bool aspace_lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *size)
 {
-    uint64_t irq, page_size;
+    uint64_t irq, page_size = PAGE_SIZE;
     uint64_t *e = NULL;
 
-    if (gva >= USER_TOP)
+    if (gva >= USER_TOP) {
+        if (size)
+            *size = page_size;
         return false;
+    }
     irq = lock_irqsave(&as->lock);
     e = find_leaf(as, gva, &page_size);
     if (e && entry)

@@ -139,9 +139,9 @@ int aspace_unmap(struct aspace *as, uint64_t gva, uint64_t len);
 int aspace_protect(struct aspace *as, uint64_t gva, uint64_t len, uint64_t flags);
 
 /*
- * Looks up a user address. Returns true and the leaf's entry and page size (each may
- * be NULL) when it is mapped. When it isn't, *size is that of the naturally aligned
- * block around it in which nothing is mapped.
+ * Looks up a user address. True when it is mapped: then *entry is the leaf and *size its
+ * page's size. Otherwise *size is that of the aligned region around it in which nothing is
+ * mapped, so that a loop can step over it. Both may be NULL.
  */
 bool aspace_lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *size);
 
