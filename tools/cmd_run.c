@@ -116,7 +116,6 @@ static int parse_console(struct run_options *o, const char *text, struct error *
 
 static int set_option(struct run_options *o, int opt, const char *value, struct error *err)
 {
-    char path[256];
     uint64_t n;
     int code = 0;
 
@@ -136,7 +135,7 @@ static int set_option(struct run_options *o, int opt, const char *value, struct 
         break;
     case OPT_NAME:
         o->cfg.name = value;
-        return control_path(value, path, sizeof(path), err);
+        return control_name_check(value, err);
     case OPT_CONSOLE:
         return parse_console(o, value, err);
     case OPT_BACKING:

@@ -12,7 +12,7 @@ sockets() {
 @test "stat counts exactly what the guest did: 1000 OUTs to a port, 5 bytes on the line" {
     need_kvm
     start outs "$KERNELS/cli_outs.elf"
-    wait_for grep -q done "$BATS_TEST_TMPDIR/outs.out"
+    wait_for grep -q "done" "$BATS_TEST_TMPDIR/outs.out"
     tf stat --json outs >"$BATS_TEST_TMPDIR/stat"
     run json '[v["exits"]["pio"] for v in d["vcpus"]],
         [e["writes"] for e in d["devices"] if e["base"] <= 0x80 < e["base"] + e["length"]],
@@ -85,6 +85,33 @@ sockets() {
     }
     wait_for moved
     tf resume ticks
+}
+
+@test "a vCPU that waits for a stalled reader can't be paused: one line, and later it can" {
+    need_kvm
+    mkfifo "$BATS_TEST_TMPDIR/fifo"
+    exec 4<>"$BATS_TEST_TMPDIR/fifo"
+    "$TWOFOLD" run --name stalled --timeout 60 "$KERNELS/cli_lines.elf" \
+        </dev/null >&4 2>/dev/null 3>&- 4>&4 &
+    vm_pids+=("$!")
+    wait_for "$TWOFOLD" stat stalled
+    # Stalled: the counter does not move any more.
+    full() {
+        local before
+        before=$(stat_of stalled 'd["vcpus"][0]["exits"]["pio"]')
+        sleep 0.2
+        [[ $(stat_of stalled 'd["vcpus"][0]["exits"]["pio"]') -eq $before ]]
+    }
+    wait_for full
+    run --separate-stderr tf pause stalled
+    refused 1
+    [[ $(stat_of stalled 'd["state"]') == running ]]
+    cat <&4 >/dev/null 3>&- &
+    vm_pids+=("$!")
+    tf pause stalled
+    [[ $(stat_of stalled 'd["state"]') == paused ]]
+    tf stop stalled
+    exec 4>&-
 }
 
 @test "stop ends a vCPU that spins, also a paused one, and returns when the process is gone" {

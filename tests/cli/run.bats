@@ -139,6 +139,14 @@ load helper
     [[ $status -eq 127 && $stderr == *"rip"* ]]
 }
 
+@test "power off: status 0, silent; a reset: status 0 and a line" {
+    need_kvm
+    run --separate-stderr tf run --timeout 20 "$KERNELS/acpi_poweroff.elf"
+    [[ $status -eq 0 && -z $stderr ]]
+    run --separate-stderr tf run --timeout 20 "$KERNELS/reset_kbd.elf"
+    [[ $status -eq 0 && $stderr == "twofold: "*reset* ]]
+}
+
 @test "signals end the VM in good order: status 143, no socket left" {
     need_kvm
     local signal status
