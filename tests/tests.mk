@@ -1,6 +1,7 @@
 # Unit tests, fuzz targets, test kernels, benchmarks, and the targets that run them.
 
 -include tests/kernels/kernels.mk
+-include tests/guest/fixtures.mk
 
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)

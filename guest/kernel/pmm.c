@@ -305,12 +305,7 @@ static uint64_t early_pages(uint64_t n)
 /* The array of struct page isn't cleared. */
 static void place_pages(void)
 {
-    uint64_t gpa, n;
-
-    for (unsigned i = 0; i < n_untouched; i++)
-        if (untouched[i].end > n_pages)
-            n_pages = untouched[i].end;
-    n = (n_pages * sizeof(struct page) + PAGE_SIZE - 1) >> PAGE_SHIFT;
+    uint64_t gpa, n = (n_pages * sizeof(struct page) + PAGE_SIZE - 1) >> PAGE_SHIFT;
     gpa = early_pages(n);
     if (!direct_map_need(gpa, n << PAGE_SHIFT))
         panic("no place for the page array in the direct map");
@@ -327,6 +322,10 @@ void pmm_init(void)
         if (r->type == MEM_RAM)
             add_untouched((r->start + PAGE_SIZE - 1) >> PAGE_SHIFT, r->end >> PAGE_SHIFT);
     }
+    /* Before anything is taken out: the initrd's pages have a struct, as programs map them. */
+    for (unsigned i = 0; i < n_untouched; i++)
+        if (untouched[i].end > n_pages)
+            n_pages = untouched[i].end;
     reserve(0, 0x100000); /* trampoline, BIOS area */
     reserve(KERNEL_PHYS, virt_to_phys(kernel_end));
     if (!boot_info.initrd_builtin)

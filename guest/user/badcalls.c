@@ -122,10 +122,9 @@ static void test_numbers(void)
 
 int main(void)
 {
-    unsigned rw = SYS_PROT_READ | SYS_PROT_WRITE;
-
-    read_only = (uint64_t)map_pages(PAGE_SIZE, SYS_PROT_READ);
-    hole = (uint64_t)map_pages(2 * PAGE_SIZE, rw) + PAGE_SIZE;
+    read_only = (uint64_t)map_pages(PAGE_SIZE, PAGE_SIZE);
+    check(sys_mprotect(read_only, PAGE_SIZE, SYS_PROT_READ) == 0, "mprotect to read-only");
+    hole = (uint64_t)map_pages(2 * PAGE_SIZE, PAGE_SIZE) + PAGE_SIZE;
     sys_munmap(hole, PAGE_SIZE);
     test_pointers();
     test_memory_calls();

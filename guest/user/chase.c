@@ -1,5 +1,5 @@
 /*
- * chase [SIZE [ROUNDS]]: a dependent pointer chase with one cache line in each page of
+ * chase [SIZE [ROUNDS [4k|2m]]]: a dependent pointer chase with one cache line in each page of
  * SIZE bytes, in random order, so that every access needs a translation and none can be
  * predicted. Says what an access costs: the median of all rounds, and the extremes.
  */
@@ -77,25 +77,42 @@ static void sort(uint64_t *v, uint64_t n)
         }
 }
 
+static void print_result(uint64_t *cycles, uint64_t rounds, uint64_t steps, uint64_t hz)
+{
+    uint64_t median, least, most, count;
+
+    sort(cycles, rounds);
+    median = step_ns100(cycles[rounds / 2], steps, hz);
+    least = step_ns100(cycles[0], steps, hz);
+    most = step_ns100(cycles[rounds - 1], steps, hz);
+    count = cycles[rounds / 2] * 100 / steps;
+    printf("chase: median %lu.%02lu ns, %lu.%02lu cycles an access (min %lu.%02lu ns, "
+           "max %lu.%02lu ns, n %lu)\n",
+           median / 100, median % 100, count / 100, count % 100, least / 100, least % 100,
+           most / 100, most % 100, rounds);
+}
+
 int main(int argc, char **argv)
 {
-    uint64_t size = 16ul << 20, rounds = 5, pages, steps, hz = info_general().tsc_hz;
-    uint64_t cycles[MAX_ROUNDS], median;
+    uint64_t size = 16ul << 20, rounds = 5, page = PAGE_SIZE, pages, steps, order_bytes;
+    uint64_t cycles[MAX_ROUNDS];
     struct node *node;
     uint32_t *order;
     char *mem;
 
-    if (argc > 3 || (argc > 1 && !parse_size(argv[1], &size)) || size < 2 * PAGE_SIZE ||
-        (argc > 2 && !parse_size(argv[2], &rounds)) || rounds == 0 || rounds > MAX_ROUNDS)
-        die(2, "usage: chase [SIZE [ROUNDS]], 1 to %u rounds, at least 8K", MAX_ROUNDS);
+    if (argc > 4 || (argc > 1 && !parse_size(argv[1], &size)) || size < 2 * PAGE_SIZE ||
+        (argc > 2 && !parse_size(argv[2], &rounds)) || rounds == 0 || rounds > MAX_ROUNDS ||
+        (argc > 3 && !parse_page_size(argv[3], &page)))
+        die(2, "usage: chase [SIZE [ROUNDS [4k|2m]]], 1 to %u rounds, at least 8K", MAX_ROUNDS);
     pages = size / PAGE_SIZE;
     if (pages > UINT32_MAX)
         die(2, "%lu pages are too many: at most 16T", pages);
-    mem = map_pages(pages * PAGE_SIZE, SYS_PROT_READ | SYS_PROT_WRITE);
-    order = map_pages(pages * sizeof *order, SYS_PROT_READ | SYS_PROT_WRITE);
+    order_bytes = (pages * sizeof *order + PAGE_SIZE - 1) & -PAGE_SIZE;
+    mem = map_pages((size + page - 1) & -page, page);
+    order = map_pages(order_bytes, PAGE_SIZE);
     node = build(mem, order, pages);
     verify(node, pages);
-    sys_munmap((uint64_t)order, pages * sizeof *order);
+    sys_munmap((uint64_t)order, order_bytes);
     steps = pages > MIN_STEPS ? pages : (MIN_STEPS + pages - 1) / pages * pages;
     for (uint64_t r = 0; r < rounds; r++) {
         uint64_t start = rdtsc();
@@ -103,15 +120,9 @@ int main(int argc, char **argv)
         node = walk(node, steps);
         cycles[r] = rdtsc() - start;
     }
-    sort(cycles, rounds);
-    median = step_ns100(cycles[rounds / 2], steps, hz);
-    printf("chase: %lu KiB, %lu pages, %lu accesses a round: each page visited once a cycle\n",
-           pages * 4, pages, steps);
-    printf("chase: median %lu.%02lu ns, %lu.%02lu cycles an access (min %lu.%02lu ns, "
-           "max %lu.%02lu ns, n %lu)\n",
-           median / 100, median % 100, cycles[rounds / 2] / steps,
-           cycles[rounds / 2] * 100 / steps % 100, step_ns100(cycles[0], steps, hz) / 100,
-           step_ns100(cycles[0], steps, hz) % 100, step_ns100(cycles[rounds - 1], steps, hz) / 100,
-           step_ns100(cycles[rounds - 1], steps, hz) % 100, rounds);
+    printf("chase: %lu KiB, %lu lines 4 KiB apart, pages of %lu KiB, %lu accesses a round: each "
+           "line visited once a cycle\n",
+           pages * 4, pages, page >> 10, steps);
+    print_result(cycles, rounds, steps, info_general().tsc_hz);
     return 0;
 }

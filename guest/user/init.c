@@ -4,66 +4,6 @@
  */
 #include "guest/user/lib/lib.h"
 
-static const struct {
-    uint32_t bit;
-    const char *name;
-} features[] = {
-    { SYS_FEATURE_SMEP, "smep" },       { SYS_FEATURE_SMAP, "smap" },
-    { SYS_FEATURE_UMIP, "umip" },       { SYS_FEATURE_PCID, "pcid" },
-    { SYS_FEATURE_INVPCID, "invpcid" }, { SYS_FEATURE_FSGSBASE, "fsgsbase" },
-    { SYS_FEATURE_1G, "1g-pages" },     { SYS_FEATURE_X2APIC, "x2apic" },
-    { SYS_FEATURE_CONSOLE, "console" }, { SYS_FEATURE_ZEROED, "zeroed-ram" },
-};
-
-static const char *memory_type(uint32_t type)
-{
-    static const char *const names[] = {
-        "?", "usable", "reserved", "ACPI", "ACPI NVS", "unusable"
-    };
-
-    return type < sizeof names / sizeof names[0] ? names[type] : "?";
-}
-
-static void print_machine(const struct sys_info *info)
-{
-    const char *name = info->cpu_name;
-
-    while (*name == ' ')
-        name++;
-    printf("twofold guest, %u CPU%s, %lu MiB\n", info->cpus, info->cpus == 1 ? "" : "s",
-           info->ram_bytes >> 20);
-    printf("cpu: %s %s, TSC %lu MHz\n", info->cpu_vendor, name, info->tsc_hz / 1000000);
-    if (info->hypervisor[0] != '\0')
-        printf("hypervisor: %s\n", info->hypervisor);
-    printf("uses: nx");
-    for (size_t i = 0; i < sizeof features / sizeof features[0]; i++)
-        if (info->features & features[i].bit)
-            printf(" %s", features[i].name);
-    printf("\n");
-}
-
-static void print_memory(const struct sys_info *info)
-{
-    struct sys_memory m;
-
-    printf("memory map:\n");
-    for (unsigned i = 0; sys_info(SYS_INFO_MEMORY, i, &m, sizeof m) > 0; i++)
-        printf("  %012lx-%012lx %s\n", m.start, m.end - 1, memory_type(m.type));
-    printf("initrd: %012lx, %lu KiB%s\n", info->initrd_gpa, info->initrd_bytes >> 10,
-           info->initrd_builtin ? ", built in" : "");
-    printf("page allocator: %lu of %lu KiB free\n", info->mem_free >> 10, info->mem_total >> 10);
-}
-
-static void print_times(void)
-{
-    struct sys_time t;
-
-    printf("start-up:");
-    for (unsigned i = 0; sys_info(SYS_INFO_TIME, i, &t, sizeof t) > 0; i++)
-        printf("%s %s %lu us", i > 0 ? "," : "", t.stage, t.ns / 1000);
-    printf("\n");
-}
-
 static int run_program(char **argv)
 {
     struct sys_status end;
@@ -202,9 +142,10 @@ static void run_kernel_tests(void)
     }
 }
 
-static bool run_tests(const struct sys_info *info)
+static bool run_tests(void)
 {
-    bool tcg = memcmp(info->hypervisor, "TCGTCGTCGTCG", 12) == 0;
+    struct sys_info info = info_general();
+    bool tcg = memcmp(info.hypervisor, "TCGTCGTCGTCG", 12) == 0;
 
     run_kernel_tests();
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
@@ -216,13 +157,8 @@ static bool run_tests(const struct sys_info *info)
 
 int main(int argc, char **argv)
 {
-    struct sys_info info;
-
     if (argc > 1)
         return run_program(argv + 1);
-    info = info_general();
-    print_machine(&info);
-    print_memory(&info);
-    print_times();
-    return run_tests(&info) ? 0 : 1;
+    print_machine();
+    return run_tests() ? 0 : 1;
 }

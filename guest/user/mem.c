@@ -4,9 +4,8 @@
  */
 #include "guest/user/lib/lib.h"
 
-#define RW    (SYS_PROT_READ | SYS_PROT_WRITE)
-#define RX    (SYS_PROT_READ | SYS_PROT_EXEC)
-#define LARGE (2ul << 20)
+#define RW (SYS_PROT_READ | SYS_PROT_WRITE)
+#define RX (SYS_PROT_READ | SYS_PROT_EXEC)
 
 enum access { READ, WRITE, FETCH };
 
@@ -152,17 +151,17 @@ static void test_none_and_lazy(void)
 
 static void test_large(void)
 {
-    uint64_t a = map(0, 2 * LARGE, RW, SYS_MAP_LARGE);
+    uint64_t a = map(0, 2 * LARGE_SIZE, RW, SYS_MAP_LARGE);
 
-    check(a % LARGE == 0, "a large mapping at 0x%lx", a);
-    *(volatile uint64_t *)(a + LARGE - 8) = 1;
-    *(volatile uint64_t *)(a + LARGE) = 2;
-    check(*(volatile uint64_t *)(a + LARGE - 8) == 1, "a large page forgot");
+    check(a % LARGE_SIZE == 0, "a large mapping at 0x%lx", a);
+    *(volatile uint64_t *)(a + LARGE_SIZE - 8) = 1;
+    *(volatile uint64_t *)(a + LARGE_SIZE) = 2;
+    check(*(volatile uint64_t *)(a + LARGE_SIZE - 8) == 1, "a large page forgot");
     check(sys_munmap(a, PAGE_SIZE) == -EINVAL, "munmap of a part of a large page");
-    check(sys_mprotect(a + LARGE, LARGE, SYS_PROT_READ) == 0, "mprotect of a large page");
-    check(*(volatile uint64_t *)(a + LARGE) == 2, "a protected large page forgot");
-    check(sys_munmap(a, LARGE) == 0, "munmap of a large page");
-    check(sys_munmap(a + LARGE, LARGE) == 0, "munmap of the other large page");
+    check(sys_mprotect(a + LARGE_SIZE, LARGE_SIZE, SYS_PROT_READ) == 0, "mprotect of a large page");
+    check(*(volatile uint64_t *)(a + LARGE_SIZE) == 2, "a protected large page forgot");
+    check(sys_munmap(a, LARGE_SIZE) == 0, "munmap of a large page");
+    check(sys_munmap(a + LARGE_SIZE, LARGE_SIZE) == 0, "munmap of the other large page");
     expect(READ, a, false, false);
 }
 

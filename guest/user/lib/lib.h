@@ -18,7 +18,8 @@
 #include "guest/sys.h"
 #include "guest/user/lib/syscall.h"
 
-#define PAGE_SIZE 4096ul
+#define PAGE_SIZE  4096ul
+#define LARGE_SIZE 0x200000ul
 
 /* --- start and end (start.c) --- */
 __attribute__((noreturn)) void exit(int code);
@@ -56,8 +57,13 @@ void discard_output(void);
 void *malloc(size_t size);
 void *calloc(size_t n, size_t size);
 void free(void *p);
-/* Fresh zeroed pages, or the end of the program with a message. */
-void *map_pages(size_t len, unsigned prot);
+/*
+ * Fresh zeroed memory to read and write, in pages of `page` bytes (4 KiB or 2 MiB), or the end of
+ * the program with a message. `len` is a multiple of `page`.
+ */
+void *map_pages(size_t len, size_t page);
+/* Reads "4k" or "2m". */
+bool parse_page_size(const char *s, uint64_t *page);
 
 /* --- processes (process.c) --- */
 /* Starts `argv` (closed by NULL); its pid or a negative error number. */
@@ -78,6 +84,10 @@ const char *describe_end(const struct sys_status *status, char *buf, size_t size
  */
 __attribute__((format(printf, 2, 3))) bool check(bool ok, const char *fmt, ...);
 int check_end(void);
+
+/* --- the machine (machine.c) --- */
+/* Prints its CPUs, features, memory map and start-up times. */
+void print_machine(void);
 
 /* --- small things --- */
 static inline uint64_t rdtsc(void)

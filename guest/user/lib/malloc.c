@@ -26,13 +26,20 @@ static struct free_block *free_lists[MAX_SHIFT + 1];
 static char *chunk;
 static size_t chunk_left;
 
-void *map_pages(size_t len, unsigned prot)
+void *map_pages(size_t len, size_t page)
 {
-    long at = sys_mmap(0, len, prot, 0);
+    long at =
+        sys_mmap(0, len, SYS_PROT_READ | SYS_PROT_WRITE, page == LARGE_SIZE ? SYS_MAP_LARGE : 0);
 
     if (at < 0)
         die(1, "no memory for %lu KiB (error %ld)", len >> 10, -at);
     return (void *)at;
+}
+
+bool parse_page_size(const char *s, uint64_t *page)
+{
+    *page = strcmp(s, "2m") == 0 ? LARGE_SIZE : PAGE_SIZE;
+    return *page == LARGE_SIZE || strcmp(s, "4k") == 0;
 }
 
 static unsigned shift_for(size_t size)
