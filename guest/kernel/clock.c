@@ -19,6 +19,8 @@
 #define PORT_B       0x61 /* bit 0: gate of channel 2, bit 5: its output */
 #define MAX_STAGES   16
 
+#define KHZ_NS ((uint64_t)1000000) /* one cycle of 1 kHz in nanoseconds */
+
 /* KVM's "pvclock" (Linux, Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW). */
 struct pvclock {
     uint32_t version, pad;
@@ -62,7 +64,7 @@ static bool from_kvm_clock(void)
     wrmsr(MSR_KVM_SYSTEM_TIME, virt_to_phys((const void *)&page) | 1);
     (void)cpuid(0, 0); /* an exit, after which the structure is filled */
     if (page.tsc_to_system_mul) {
-        hz_shifted = (UL(1000000) << 32) / page.tsc_to_system_mul;
+        hz_shifted = (KHZ_NS << 32) / page.tsc_to_system_mul;
         clock_tsc_khz =
             page.tsc_shift < 0 ? hz_shifted << -page.tsc_shift : hz_shifted >> page.tsc_shift;
         clock_apic_khz = KVM_APIC_KHZ;
@@ -110,7 +112,7 @@ void clock_init(void)
 {
     if (!from_timing_leaf() && !from_kvm_clock())
         from_pit();
-    mult = (UL(1000000) << 32) / (clock_tsc_khz ? clock_tsc_khz : 1);
+    mult = (KHZ_NS << 32) / (clock_tsc_khz ? clock_tsc_khz : 1);
     tsc_start = rdtsc();
 }
 

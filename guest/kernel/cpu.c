@@ -10,6 +10,8 @@
 #define MSR_GS_BASE        0xc0000101
 #define MSR_KERNEL_GS_BASE 0xc0000102
 
+#define IDT_SIZE (256 * 16)
+
 #define CR4_UMIP     (1u << 11)
 #define CR4_FSGSBASE (1u << 16)
 #define CR4_PCIDE    (1u << 17)
@@ -22,7 +24,7 @@
 struct cpu_features cpu_features;
 struct cpu *cpus[MAX_CPUS];
 
-extern const char idt[], idt_end[];
+extern const char idt[]; /* tables.S */
 extern const char syscall_entry[], context_begin[];
 
 _Static_assert(offsetof(struct cpu, kernel_stack_top) == 8, "entry.S and head.S");
@@ -83,15 +85,15 @@ static void load_gdt_and_idt(struct cpu *c)
         uint16_t limit;
         uint64_t base;
     } __attribute__((packed)) gdt = { sizeof(c->gdt) - 1, (uint64_t)c->gdt },
-                              table = { (uint16_t)(idt_end - idt - 1), (uint64_t)idt };
+                              table = { IDT_SIZE - 1, (uint64_t)idt };
     uint64_t tss = (uint64_t)&c->tss;
 
     c->gdt[SEL_KERNEL_CODE / 8] = 0x00af9b000000ffff;
     c->gdt[SEL_KERNEL_DATA / 8] = 0x00cf93000000ffff;
     c->gdt[SEL_USER_DATA / 8] = 0x00cff3000000ffff;
     c->gdt[SEL_USER_CODE / 8] = 0x00affb000000ffff;
-    c->gdt[SEL_TSS / 8] =
-        (sizeof(c->tss) - 1) | (tss & 0xffffff) << 16 | UL(0x89) << 40 | (tss >> 24 & 0xff) << 56;
+    c->gdt[SEL_TSS / 8] = (sizeof(c->tss) - 1) | (tss & 0xffffff) << 16 | (uint64_t)0x89 << 40 |
+                          (tss >> 24 & 0xff) << 56;
     c->gdt[SEL_TSS / 8 + 1] = tss >> 32;
     c->tss.iomap_base = sizeof(c->tss);
     __asm__ volatile("lgdt %0" ::"m"(gdt));

@@ -7,7 +7,6 @@
 #include "guest/kernel/pagewalk.h"
 #include "guest/kernel/printk.h"
 #include "guest/kernel/smp.h"
-#include "guest/kernel/string.h"
 #include "guest/kernel/trap.h"
 
 #define MAX_FRAMES 24
@@ -104,11 +103,11 @@ static void print_registers(const struct trap_frame *f)
            read_cr2(), read_cr3(), read_cr4());
 }
 
-static const char *describe_fault(const struct trap_frame *f, char *buf, size_t size)
+static void describe_fault(const struct trap_frame *f, char *buf, size_t size)
 {
     uint64_t e = f->error;
 
-    kformat(buf, size, "%s of 0x%lx by %s: %s",
+    kformat(buf, size, ", %s of 0x%lx by %s: %s",
             e & PF_FETCH   ? "fetch"
             : e & PF_WRITE ? "write"
                            : "read",
@@ -116,7 +115,6 @@ static const char *describe_fault(const struct trap_frame *f, char *buf, size_t 
             e & PF_RESERVED  ? "a reserved bit is set"
             : e & PF_PRESENT ? "not allowed"
                              : "not mapped");
-    return buf;
 }
 
 /* Ends the report and the VM. */
@@ -154,8 +152,7 @@ void panic_trap(struct trap_frame *f)
         kformat(text, sizeof(text), " (kernel stack overflow)");
         with_address = true;
     } else if (f->vector == TRAP_PF) {
-        describe_fault(f, text + 2, sizeof(text) - 2);
-        memcpy(text, ", ", 2);
+        describe_fault(f, text, sizeof(text));
     } else if (f->error) {
         kformat(text, sizeof(text), ", error code 0x%lx", f->error);
     }

@@ -134,6 +134,4 @@ idt:
     .long 0xffffffff, 0
     .set vector, vector + 1
     .endr
-    .globl idt_end
-idt_end:
     .section .note.GNU-stack, "", @progbits
