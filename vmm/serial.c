@@ -22,6 +22,9 @@
 #define COM1_PORTS 8
 #define FIFO_DEPTH 16
 
+/* So many reads of LSR in a row, and nobody is just looking whether THRE is set. */
+#define POLLING 16
+
 /* What the host may send ahead of the guest; more is dropped, as on a real line. */
 #define WIRE_MAX (16u << 20)
 
@@ -84,9 +87,8 @@ struct serial {
     struct irq_line irq;
     struct console *con;
     uint8_t ier, fcr, lcr, mcr, lsr, msr, scr, dll, dlm;
-    bool mcr_written; /* since the start: the guest handles modem lines itself */
-    bool lsr_last;    /* the last access was a read of LSR */
-    bool polls;       /* it read LSR twice in a row: see listens() */
+    bool mcr_written;   /* since the start: the guest handles modem lines itself */
+    unsigned lsr_reads; /* in a row; stays at POLLING until MCR is written */
     bool thre_pending;
     int level; /* of the interrupt line */
     uint8_t fifo[FIFO_DEPTH];
@@ -130,16 +132,27 @@ static uint8_t fifo_pop(struct serial *s)
  * A driver reads the data register unasked while it starts, and would swallow what
  * was typed ahead. So the line works like a terminal with hardware flow control,
  * leniently: bytes come once the guest raises RTS, or enables the receive interrupt,
- * or polls (two reads of LSR in a row can only wait for input, since THRE is always
- * set), or if it never touched the modem lines at all.
+ * or polls (a row of LSR reads can only wait for input, since THRE is always set), or
+ * if it never touched the modem lines at all.
  */
 static bool listens(const struct serial *s)
 {
     if (s->mcr & MCR_LOOP)
         return false;
-    return !s->mcr_written || s->mcr & MCR_RTS || s->ier & IER_RX || s->polls;
+    return !s->mcr_written || s->mcr & MCR_RTS || s->ier & IER_RX || s->lsr_reads >= POLLING;
 }
 
+/* Bytes that the guest finds when it looks: what receive() will move included. */
+static unsigned available(const struct serial *s)
+{
+    unsigned room = fifo_depth(s) > s->fifo_count ? fifo_depth(s) - s->fifo_count : 0;
+
+    if (!listens(s))
+        room = 0;
+    return s->fifo_count + (s->wire_count < room ? (unsigned)s->wire_count : room);
+}
+
+/* Called when the guest looks, not before: see the top of the file. */
 static void receive(struct serial *s)
 {
     if (!listens(s))
@@ -186,10 +199,10 @@ static uint8_t interrupt_id(const struct serial *s)
 {
     if (s->ier & IER_LINE && s->lsr & LSR_OVERRUN)
         return IIR_LINE;
-    if (s->ier & IER_RX && s->fifo_count >= fifo_trigger(s))
+    if (s->ier & IER_RX && available(s) >= fifo_trigger(s))
         return IIR_RX;
     /* Below the trigger level a UART waits four characters' time; nothing is gained by it. */
-    if (s->ier & IER_RX && s->fifo_count)
+    if (s->ier & IER_RX && available(s))
         return IIR_TIMEOUT;
     if (s->ier & IER_THRE && s->thre_pending)
         return IIR_THRE;
@@ -204,11 +217,8 @@ static uint8_t interrupt_id(const struct serial *s)
  */
 static void update_irq(struct serial *s)
 {
-    int level;
+    int level = interrupt_id(s) != IIR_NONE;
 
-    if (s->ier & IER_RX)
-        receive(s);
-    level = interrupt_id(s) != IIR_NONE;
     if (level != s->level) {
         s->level = level;
         s->irq.set(s->irq.ctx, s->irq.gsi, level);
@@ -249,12 +259,17 @@ static uint8_t read_iir(struct serial *s)
     return id | (s->fcr & FCR_ENABLE ? IIR_FIFO : 0);
 }
 
+/* Told of each access: is it one more read of LSR in a row? */
+static void count_polling(struct serial *s, bool lsr_read)
+{
+    if (s->lsr_reads < POLLING)
+        s->lsr_reads = lsr_read ? s->lsr_reads + 1 : 0;
+}
+
 static uint8_t read_lsr(struct serial *s)
 {
     uint8_t value;
 
-    if (s->lsr_last)
-        s->polls = true;
     receive(s);
     value = s->lsr | LSR_THRE | LSR_TEMT | (s->fifo_count ? LSR_DATA : 0);
     s->lsr = 0;
@@ -290,9 +305,13 @@ static uint8_t read_register(struct serial *s, unsigned reg)
     }
 }
 
+/*
+ * The data sheet also empties the FIFOs when their enable bit changes. Not here: Linux
+ * enables the FIFOs after the receive interrupt, and would lose a byte typed ahead.
+ */
 static void write_fcr(struct serial *s, uint8_t value)
 {
-    if ((value ^ s->fcr) & FCR_ENABLE || value & FCR_CLEAR_RX)
+    if (value & FCR_CLEAR_RX)
         s->fifo_count = 0;
     /* The other bits count only when the FIFOs are enabled by the same write. */
     s->fcr = value & FCR_ENABLE ? value & 0xc9 : 0;
@@ -310,7 +329,7 @@ static void write_mcr(struct serial *s, uint8_t value)
 {
     s->mcr = value & MCR_MASK;
     s->mcr_written = true;
-    s->polls = false;
+    s->lsr_reads = 0;
     update_msr(s);
 }
 
@@ -371,8 +390,8 @@ static uint64_t serial_read(void *dev, uint64_t offset, unsigned size)
     for (unsigned i = 0; i < size; i++) {
         unsigned reg = (offset + i) % COM1_PORTS;
 
+        count_polling(s, reg == REG_LSR);
         value |= (uint64_t)read_register(s, reg) << (8 * i);
-        s->lsr_last = reg == REG_LSR;
     }
     update_irq(s);
     pthread_mutex_unlock(&s->lock);
@@ -392,8 +411,8 @@ static void serial_write(void *dev, uint64_t offset, unsigned size, uint64_t val
         bool out;
 
         pthread_mutex_lock(&s->lock);
+        count_polling(s, false);
         out = write_register(s, (offset + i) % COM1_PORTS, byte);
-        s->lsr_last = false;
         update_irq(s);
         pthread_mutex_unlock(&s->lock);
         if (out)
