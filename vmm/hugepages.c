@@ -65,8 +65,8 @@ int hugepages_missing(int code, uint64_t bytes, uint64_t page, struct error *err
     missing = need - have;
     (void)snprintf(path, sizeof(path), POOL_PATH, page >> 10, "nr_hugepages");
     return error_set(err, code,
-                     "%" PRIu64 " huge pages of %s are needed and %" PRIu64 " are free, %" PRIu64
-                     " are missing: echo %" PRIu64 " > %s, as root%s",
-                     need, size, have, missing, pool.total + missing, path,
+                     "huge pages of %s: %" PRIu64 " needed, %" PRIu64 " free, %" PRIu64
+                     " missing: echo %" PRIu64 " > %s, as root%s",
+                     size, need, have, missing, pool.total + missing, path,
                      page == PAGE_SIZE_1G ? " (or boot with hugepagesz=1G hugepages=N)" : "");
 }

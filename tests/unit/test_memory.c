@@ -225,7 +225,7 @@ static void missing_huge_pages_are_counted(void **state)
             continue;
         }
         /* Three more than there are. */
-        (void)snprintf(missing, sizeof(missing), "are free, 3 are missing: echo %" PRIu64 " > ",
+        (void)snprintf(missing, sizeof(missing), "free, 3 missing: echo %" PRIu64 " > ",
                        pool.total + 3);
         refused((pool.free - pool.reserved + 3) * page, backings[i], missing);
     }
