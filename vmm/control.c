@@ -28,9 +28,10 @@ struct connection {
     size_t in_len;      /* bytes of an unfinished line in `in` */
     char *out;          /* unsent bytes of replies */
     size_t out_len, out_cap;
-    bool closing;  /* closes once `out` is sent */
-    bool handover; /* becomes a console once `out` is sent */
-    bool writing;  /* the loop watches for EPOLLOUT */
+    uint32_t watched; /* what the loop watches for */
+    bool eof;         /* the client sends no more; what it asked is still answered */
+    bool closing;     /* closes once `out` is sent */
+    bool handover;    /* becomes a console once `out` is sent */
     char in[CONTROL_LINE_MAX];
 };
 
@@ -103,14 +104,32 @@ static bool queue_line(struct connection *conn, char *line)
     return ok;
 }
 
-static void watch_output(struct connection *conn)
+static bool has_line(const struct connection *conn)
 {
-    bool want = conn->out_len > 0;
-    uint32_t events = want ? EPOLLOUT : 0;
+    return memchr(conn->in, '\n', conn->in_len) != NULL;
+}
 
-    if (conn->out_len < BACKLOG_MAX && !conn->closing && !conn->handover)
+static bool throttled(const struct connection *conn)
+{
+    return conn->closing || conn->handover || conn->out_len >= BACKLOG_MAX;
+}
+
+/*
+ * One request is answered each time the loop comes by, so that one client can't
+ * keep the others waiting. While whole lines wait here, "writable" is what makes
+ * the loop come by again.
+ */
+static void watch(struct connection *conn)
+{
+    uint32_t events = 0;
+
+    if (conn->out_len || (has_line(conn) && !throttled(conn)))
+        events |= EPOLLOUT;
+    if (!conn->eof && !throttled(conn) && conn->in_len < sizeof(conn->in))
         events |= EPOLLIN;
-    conn->writing = want;
+    if (events == conn->watched)
+        return;
+    conn->watched = events;
     (void)io_loop_change(vm_loop(conn->control->vm), conn->fd, events);
 }
 
@@ -155,41 +174,33 @@ static bool flush(struct connection *conn)
         become_console(conn);
         return false;
     }
-    if (conn->out_len == 0 && conn->closing) {
+    if (conn->out_len == 0 && (conn->closing || (conn->eof && !has_line(conn)))) {
         drop(conn);
         return false;
     }
-    if (conn->out_len || conn->writing)
-        watch_output(conn);
     return true;
 }
 
 /* --- requests -------------------------------------------------------------------- */
 
-static bool throttled(const struct connection *conn)
+/* Answers the first request in `in`, if a whole one is there. False when memory is out. */
+static bool answer_one(struct connection *conn)
 {
-    return conn->closing || conn->handover || conn->out_len >= BACKLOG_MAX;
-}
-
-/* Answers whole lines of `in` until there is none or the client is throttled. False: no memory. */
-static bool answer_lines(struct connection *conn)
-{
+    enum control_next next = CONTROL_NEXT_REQUEST;
     size_t at = 0;
-    bool ok = true;
+    bool ok = true, answered = false;
+    char *end;
 
-    while (ok && !throttled(conn)) {
-        char *line = conn->in + at;
-        char *end = memchr(line, '\n', conn->in_len - at);
-        enum control_next next = CONTROL_NEXT_REQUEST;
+    while (!answered && (end = memchr(conn->in + at, '\n', conn->in_len - at))) {
+        const char *line = conn->in + at;
+        size_t len = (size_t)(end - line);
 
-        if (!end)
-            break;
-        at = (size_t)(end - conn->in) + 1;
-        if (strspn(line, " \t\r\n") >= (size_t)(end - line))
-            continue; /* a blank line asks nothing */
-        ok = queue_line(conn, control_answer(conn->control->vm, line, (size_t)(end - line), &next));
-        conn->handover = next == CONTROL_NEXT_CONSOLE;
+        at += len + 1;
+        answered = strspn(line, " \t\r\n") < len; /* a blank line asks nothing */
+        if (answered)
+            ok = queue_line(conn, control_answer(conn->control->vm, line, len, &next));
     }
+    conn->handover = next == CONTROL_NEXT_CONSOLE;
     conn->in_len -= at;
     memmove(conn->in, conn->in + at, conn->in_len);
     return ok;
@@ -197,23 +208,18 @@ static bool answer_lines(struct connection *conn)
 
 static void serve(struct connection *conn)
 {
-    bool whole;
+    bool ok = true;
 
-    do {
-        bool ok = answer_lines(conn);
-
-        whole = memchr(conn->in, '\n', conn->in_len);
-        if (ok && !throttled(conn) && !whole && conn->in_len == sizeof(conn->in)) {
-            ok = queue_line(conn, control_refusal("E2BIG", "the request is too long"));
-            conn->closing = true;
-        }
-        if (!ok) {
-            drop(conn);
-            return;
-        }
-        if (!flush(conn))
-            return;
-    } while (whole && !throttled(conn));
+    if (!throttled(conn))
+        ok = answer_one(conn);
+    if (ok && !throttled(conn) && conn->in_len == sizeof(conn->in) && !has_line(conn)) {
+        ok = queue_line(conn, control_refusal("E2BIG", "the request is too long"));
+        conn->closing = true;
+    }
+    if (!ok)
+        drop(conn);
+    else if (flush(conn))
+        watch(conn);
 }
 
 static void connection_ready(void *ctx, int fd, uint32_t events)
@@ -224,13 +230,13 @@ static void connection_ready(void *ctx, int fd, uint32_t events)
     conn->last_used = ++conn->control->clock;
     if ((events & EPOLLOUT) && !flush(conn))
         return;
-    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && room && !throttled(conn)) {
+    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && room && !conn->eof && !throttled(conn)) {
         ssize_t n = recv(fd, conn->in + conn->in_len, room, MSG_DONTWAIT);
 
         if (n > 0)
             conn->in_len += (size_t)n;
         else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-            conn->closing = true; /* what it asked before is still sent */
+            conn->eof = true;
     } else if (events & (EPOLLHUP | EPOLLERR)) {
         drop(conn); /* nobody is left to take the replies */
         return;
@@ -269,6 +275,7 @@ static void add_connection(struct control *c, int fd)
     conn->control = c;
     conn->fd = fd;
     conn->last_used = ++c->clock;
+    conn->watched = EPOLLIN;
     if (io_loop_add(vm_loop(c->vm), fd, EPOLLIN, connection_ready, conn)) {
         close(fd);
         free(conn);

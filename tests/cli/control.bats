@@ -301,6 +301,15 @@ PYTHON
     tf stop vm
 }
 
+@test "a client that sends all it has and closes its half gets every reply" {
+    need_kvm
+    start vm "$KERNELS/spin.elf"
+    run bash -c 'for i in {1..3000}; do echo "{\"command\":\"status\",\"id\":$i}"; done |
+        timeout 30 socat -t 20 - "UNIX-CONNECT:$1" | grep -c "\"ok\":true"' - \
+        "$XDG_RUNTIME_DIR/twofold/vm.sock"
+    [[ $output == 3000 ]]
+}
+
 @test "a greedy client gets every reply once it reads" {
     need_kvm
     start vm "$KERNELS/spin.elf"
