@@ -103,7 +103,9 @@ struct sys_info {
     uint64_t initrd_gpa, initrd_bytes;
     uint32_t initrd_builtin; /* 1: the one inside the kernel's image */
     uint32_t cpus;           /* online */
-    uint32_t processes;
+    uint32_t processes;      /* that exist now */
+    uint32_t started;        /* processes since the start */
+    uint32_t reserved;
     uint32_t features; /* SYS_FEATURE_*: what the kernel found and uses */
     char cpu_vendor[16];
     char cpu_name[52];   /* brand string; may be empty */

@@ -70,6 +70,11 @@ uint32_t proc_count(void)
     return __atomic_load_n(&count, __ATOMIC_RELAXED);
 }
 
+uint32_t proc_started(void)
+{
+    return (uint32_t)__atomic_load_n(&last_pid, __ATOMIC_RELAXED);
+}
+
 /* --- memory of a process that is gone --------------------------------------------- */
 
 /* Frees the rest of a process whose thread has called sched_exit() or never ran. */

@@ -72,6 +72,7 @@ static int64_t fill_general(struct sys_info *info)
     info->initrd_builtin = boot_info.initrd_builtin;
     info->cpus = cpus_online();
     info->processes = proc_count();
+    info->started = proc_started();
     info->features = feature_bits();
     fill_cpu_names(info);
     return sizeof *info;

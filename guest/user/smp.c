@@ -54,19 +54,20 @@ static void test_tour(void)
 }
 
 /*
- * One process more than there are CPUs. Each says on which it ran; while one computes,
- * the others must get another CPU if there is one.
+ * One process more than there are CPUs, all of them busy until the last one is there: so
+ * no CPU may be left to one that waits.
  */
 static void test_spread(void)
 {
     unsigned n = n_cpus < 8 ? n_cpus + 1 : 9, used = 0;
+    uint32_t all = info_general().started + n;
     uint64_t seen = 0;
 
     for (unsigned i = 0; i < n; i++) {
         long pid = fork_flushed(0);
 
         if (pid == 0) {
-            for (volatile unsigned loop = 0; loop < 2000000; loop++)
+            while (info_general().started < all)
                 ;
             exit((int)sys_getcpu());
         }
