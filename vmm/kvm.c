@@ -59,6 +59,12 @@ int kvm_open(struct kvm *kvm, struct error *err)
         kvm_close(kvm);
         return error_set(err, -ENOTSUP, KVM_PATH " gives a vCPU area of %d bytes, too few", size);
     }
+    if (!kvm_cap(kvm, KVM_CAP_IMMEDIATE_EXIT)) {
+        kvm_close(kvm);
+        return error_set(err, -ENOTSUP,
+                         KVM_PATH " can't stop a running vCPU reliably (KVM_CAP_IMMEDIATE_EXIT): "
+                                  "use Linux 4.13 or later");
+    }
     kvm->run_size = (size_t)size;
     max = kvm_cap(kvm, KVM_CAP_MAX_VCPUS);
     if (max == 0)
