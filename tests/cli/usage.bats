@@ -33,7 +33,7 @@ kernel() {
     run --separate-stderr tf --help
     [[ $status -eq 0 && -z $stderr && $output == *"usage: twofold COMMAND"* ]]
     local commands=$output
-    for command in run ps stat pause resume stop console info version; do
+    for command in run ps stat pause resume stop console info lab version; do
         [[ $commands == *"  $command "* ]]
         run --separate-stderr tf "$command" --help
         [[ $status -eq 0 && -z $stderr && $output == "usage: twofold $command"* ]]

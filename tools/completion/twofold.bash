@@ -43,6 +43,16 @@ _twofold() {
         return
     fi
     case ${COMP_WORDS[1]} in
+    lab)
+        case $prev in
+        --npt) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$cur") ;;
+        --in | --domain | --appliance) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+        *)
+            [[ $cur != -* ]] || mapfile -t COMPREPLY < <(compgen -W "--ept --npt --cpus --mem --in
+                --out --timeout --append --domain --appliance --keep --help" -- "$cur")
+            ;;
+        esac
+        ;;
     run) _twofold_run "$cur" "$prev" ;;
     help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur") ;;
     stat | pause | resume | stop | console)
