@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "vmm/boot_file.h"
+
 #include "tests/unit/boot_fixture.h"
 
 #define MIB     (UINT64_C(1) << 20)
@@ -128,6 +130,22 @@ static void device(void **state)
 {
     (void)state;
     check_error(load_path("/dev/zero"), "/dev/zero", "not a regular file");
+}
+
+static void shrinks_while_it_is_read(void **state)
+{
+    struct boot_file file;
+    char bytes[100];
+
+    (void)state;
+    fixture_file(f.kernel, "x", 1, sizeof(bytes));
+    assert_int_equal(boot_file_open(&file, "kernel", f.kernel, &f.err), 0);
+    assert_int_equal(file.size, sizeof(bytes));
+    assert_int_equal(boot_file_read(&file, bytes, sizeof(bytes), 0, &f.err), 0);
+    assert_int_equal(truncate(f.kernel, 99), 0);
+    check_error(boot_file_read(&file, bytes, sizeof(bytes), 0, &f.err), f.kernel,
+                "became shorter while it was read");
+    boot_file_close(&file);
 }
 
 static void empty(void **state)
@@ -523,6 +541,7 @@ int main(void)
         TEST(unreadable),
         TEST(fifo),
         TEST(device),
+        TEST(shrinks_while_it_is_read),
         TEST(empty),
         TEST(text_files),
         TEST(bzimage),
