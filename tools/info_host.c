@@ -144,27 +144,34 @@ static void find_signature(char sig[13])
     }
 }
 
+/* An emulator may hide the CPUID bit; its firmware tells all the same. NULL when it does not. */
+static const char *emulator_of_dmi(const char *vendor, const char *product)
+{
+    if (strstr(vendor, "Bochs") || strstr(product, "Bochs"))
+        return "Bochs";
+    return strstr(vendor, "QEMU") ? "QEMU" : NULL;
+}
+
 static json_t *guest_json(void)
 {
     unsigned a = 0, b = 0, c = 0, d = 0;
     char sig[13] = "", vendor[128], product[128], type[32];
-    bool guest = __get_cpuid(1, &a, &b, &c, &d) && (c & (1u << 31));
+    const char *name;
 
-    if (guest)
-        find_signature(sig);
     (void)info_line("/sys/class/dmi/id/sys_vendor", vendor, sizeof(vendor));
     (void)info_line("/sys/class/dmi/id/product_name", product, sizeof(product));
     (void)info_line("/sys/hypervisor/type", type, sizeof(type));
-    /* An emulator may hide the CPUID bit; its firmware tells all the same. */
-    if (!guest && (strstr(vendor, "QEMU") || strstr(vendor, "Bochs") || strstr(product, "Bochs")))
-        guest = true;
-    return json_pack("{s:b, s:s, s:s, s:o, s:o}", "is_guest", (int)guest, "hypervisor",
-                     !guest    ? ""
-                     : sig[0]  ? hypervisor_name(sig)
-                     : type[0] ? type
-                               : "unknown",
-                     "signature", sig, "dmi_vendor", control_text(vendor), "dmi_product",
-                     control_text(product));
+    name = emulator_of_dmi(vendor, product);
+    if (__get_cpuid(1, &a, &b, &c, &d) && (c & (1u << 31))) {
+        find_signature(sig);
+        if (sig[0])
+            name = hypervisor_name(sig);
+        else if (!name)
+            name = type[0] ? type : "unknown";
+    }
+    return json_pack("{s:b, s:s, s:s, s:o, s:o}", "is_guest", name != NULL, "hypervisor",
+                     name ? name : "", "signature", sig, "dmi_vendor", control_text(vendor),
+                     "dmi_product", control_text(product));
 }
 
 static json_t *limit_json(void)
