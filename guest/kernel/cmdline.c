@@ -5,7 +5,7 @@
 #include "guest/kernel/string.h"
 
 /* Options that some part asks for. */
-static const char *const known_options[] = { "panic", "selftest", "quiet", "hz", "init" };
+static const char *const known_options[] = { "panic", "selftest" };
 
 struct word {
     const char *start;

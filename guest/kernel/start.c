@@ -9,7 +9,9 @@
 #include "guest/kernel/mm.h"
 #include "guest/kernel/panic.h"
 #include "guest/kernel/printk.h"
+#include "guest/kernel/selftest.h"
 #include "guest/kernel/smp.h"
+#include "guest/kernel/string.h"
 
 void start(uint64_t start_info_gpa) __attribute__((noreturn));
 
@@ -24,12 +26,23 @@ static void prepare_boot_cpu(void)
     cpus[0] = &boot_cpu;
 }
 
-static void panic_if_told(void)
+/* The options that replace the first process by something else. */
+static void run_tests_if_told(void)
 {
+    struct selftest_result r;
     char mode[16];
 
     if (cmdline_option("panic", mode, sizeof(mode)))
         panic_on_purpose(mode);
+    if (!cmdline_option("selftest", mode, sizeof(mode)))
+        return;
+    if (strcmp(mode, "kernel") != 0) {
+        printk("kernel: selftest=%s is not known: use selftest=kernel\n", mode);
+        return;
+    }
+    r = kernel_selftest();
+    printk("kernel: %u checks passed, %u failed\n", r.passed, r.failed);
+    machine_exit(r.failed ? 1 : 0);
 }
 
 /* Called by head.S in long mode, on kernel_pml4, with interrupts off. */
@@ -53,7 +66,7 @@ void start(uint64_t start_info_gpa)
     clock_stage("cpus");
 
     cmdline_warn_unknown(); /* options that nobody knows */
-    panic_if_told();        /* for tests of the panic itself */
+    run_tests_if_told();    /* panic=..., selftest=... */
     smp_release();          /* the others enter their idle loops */
     init_start();           /* the first process; never returns */
 }
