@@ -39,11 +39,10 @@ $(GUEST_DIR)/bin/%: $(GUEST_DIR)/obj/guest/user/%.o $(GUEST_ULIB_OBJ) $(GUEST_UL
 	$(Q)$(CC) $(GUEST_LD) -Wl,--gc-sections -Wl,-T,$(GUEST_ULD) -o $@.debug $< $(GUEST_ULIB_OBJ)
 	$(Q)objcopy --strip-all $@.debug $@
 
-# Sorted and without dates or owners, so that equal programs give an equal archive.
-$(GUEST_DIR)/initrd.tar: $(GUEST_PROGS)
+# Without dates or owners, so that equal programs give an equal archive.
+$(GUEST_DIR)/initrd.tar: $(GUEST_PROGS) guest/mkinitrd
 	@echo "  TAR     $@"
-	$(Q)tar --format=ustar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
-	  -b1 -C $(GUEST_DIR)/bin -cf $@ $(notdir $(GUEST_PROGS))
+	$(Q)guest/mkinitrd $@ $(sort $(GUEST_PROGS))
 
 # --- kernel ---------------------------------------------------------------------
 

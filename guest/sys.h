@@ -142,6 +142,8 @@ struct sys_time {
 
 struct sys_file {
     uint64_t size;
+    uint32_t program; /* 1: it looks like one (ELF) */
+    uint32_t reserved;
     char name[104];
 };
 

@@ -105,7 +105,12 @@ static uint64_t *find_leaf(struct aspace *as, uint64_t gva, uint64_t *size)
         e = walk(as, gva, &level, false);
         *size = span_of(level);
     }
-    return *e & PTE_PRESENT ? e : NULL;
+    if (*e & PTE_PRESENT)
+        return e;
+    if (*size == PAGE_SIZE &&
+        !(*used_map(virt_to_phys(e) & PTE_ADDR) >> index_of(gva, LEVEL_PT) / 8 & 1))
+        *size = 8 * PAGE_SIZE; /* none of the group was ever used */
+    return NULL;
 }
 
 struct aspace *aspace_create(void)

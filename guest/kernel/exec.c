@@ -33,7 +33,7 @@ struct elf_segment {
 #define MAX_SEGMENTS 16u
 
 /* So many pages behind a segment's file content are supplied at once, the rest when touched. */
-#define BSS_PAGES_NOW 2u
+#define BSS_PAGES_NOW 1u
 
 struct image {
     struct elf_segment segments[MAX_SEGMENTS]; /* PT_LOAD only */

@@ -120,6 +120,7 @@ static int64_t fill_file(struct sys_file *file, uint64_t index)
         return -ENOENT;
     kformat(file->name, sizeof file->name, "%s", f.name);
     file->size = f.size;
+    file->program = f.size >= 4 && memcmp(f.data, "\177ELF", 4) == 0;
     return sizeof *file;
 }
 

@@ -15,7 +15,7 @@ static int run_program(char **argv)
     if (rc == -ENOENT) {
         printf("programs:");
         for (unsigned i = 0; sys_info(SYS_INFO_FILE, i, &file, sizeof file) > 0; i++)
-            printf(" %s", file.name);
+            printf("%s%s", file.program ? " " : "", file.program ? file.name : "");
         printf("\n");
     }
     return SYS_CODE_NO_PROGRAM;
