@@ -55,7 +55,7 @@ static json_int_t number(const json_t *object, const char *path)
 static void explain(const json_t *info, char *buf, size_t size)
 {
     const char *nested = text(info, "kvm.backend.nested_paging");
-    bool guest = yes(info, "host.guest.is_guest");
+    const char *hypervisor = text(info, "host.guest.hypervisor");
     const char *how;
 
     if (!yes(info, "kvm.available"))
@@ -68,12 +68,19 @@ static void explain(const json_t *info, char *buf, size_t size)
               "those: one dimension";
     else
         how = "KVM does not say whether the processor walks both dimensions";
-    (void)snprintf(
-        buf, size, "%s%s%s%s", how, guest ? "; this host is itself a guest (hypervisor: " : "",
-        guest ? text(info, "host.guest.hypervisor") : "",
-        guest ? "), so below what it calls physical lies a further dimension that it "
-                "can't see, and every measurement here, native ones included, pays for it"
-              : "");
+    if (!yes(info, "host.guest.is_guest"))
+        (void)snprintf(buf, size, "%s", how);
+    else if (!strcmp(hypervisor, "QEMU (TCG)") || !strcmp(hypervisor, "Bochs"))
+        (void)snprintf(buf, size,
+                       "%s; this host is emulated in software (%s), so what is translated to what "
+                       "is right, but how long it takes is the emulator's",
+                       how, hypervisor);
+    else
+        (void)snprintf(buf, size,
+                       "%s; this host is itself a guest (of %s), so below what it calls physical "
+                       "lies a further dimension that it can't see, and every measurement here, "
+                       "native ones included, pays for it",
+                       how, hypervisor);
 }
 
 /* --- text ------------------------------------------------------------------------------ */
