@@ -17,11 +17,11 @@ static uint64_t load(const uint8_t *data, unsigned size)
 }
 
 /* The next record of the ring, which forgets the oldest. */
-static struct exit_record *record(struct vcpu *cpu)
+static struct exit_record *record(struct vcpu *cpu, uint64_t tsc)
 {
     struct exit_record *rec = &cpu->ring[cpu->stat.exits_total % EXIT_RING];
 
-    *rec = (struct exit_record){ .tsc = vm_tsc(), .reason = cpu->run->exit_reason };
+    *rec = (struct exit_record){ .tsc = tsc, .reason = cpu->run->exit_reason };
     return rec;
 }
 
@@ -189,9 +189,9 @@ static void handle_other(struct vcpu *cpu)
     }
 }
 
-void vcpu_handle_exit(struct vcpu *cpu)
+void vcpu_handle_exit(struct vcpu *cpu, uint64_t tsc)
 {
-    struct exit_record *rec = record(cpu);
+    struct exit_record *rec = record(cpu, tsc);
 
     add(&cpu->stat.exits_total);
     if (rec->reason == KVM_EXIT_IO)

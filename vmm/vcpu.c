@@ -176,14 +176,14 @@ static void add(uint64_t *counter, uint64_t n)
 }
 
 /* KVM_RUN failed with `code`. Returns false when the vCPU is done. */
-static bool run_failed(struct vcpu *cpu, int code)
+static bool run_failed(struct vcpu *cpu, int code, uint64_t tsc)
 {
     char what[128];
 
     switch (code) {
     case EINTR:
         cpu->run->exit_reason = KVM_EXIT_INTR; /* not all KVMs say so themselves */
-        vcpu_handle_exit(cpu);
+        vcpu_handle_exit(cpu, tsc);
         return wait_to_run(cpu);
     case EAGAIN: /* an AP got its INIT or SIPI; the next entry runs it */
         return true;
@@ -216,9 +216,9 @@ static void *vcpu_main(void *arg)
         if (leave > enter)
             add(&cpu->stat.run_ns, leave - enter);
         if (rc == 0)
-            vcpu_handle_exit(cpu);
+            vcpu_handle_exit(cpu, leave);
         else
-            on = run_failed(cpu, errno);
+            on = run_failed(cpu, errno, leave);
     }
     return NULL;
 }

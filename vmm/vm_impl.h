@@ -127,8 +127,8 @@ void vcpu_kick(struct vcpu *cpu);
 
 /* --- exits.c --- */
 
-/* Notes and handles the exit that KVM_RUN returned with, EINTR included. */
-void vcpu_handle_exit(struct vcpu *cpu);
+/* Notes and handles the exit that KVM_RUN returned with at `tsc`, EINTR included. */
+void vcpu_handle_exit(struct vcpu *cpu, uint64_t tsc);
 
 /* --- trace.c --- */
 
