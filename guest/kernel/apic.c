@@ -113,15 +113,25 @@ void apic_timer_start(unsigned hz)
     apic_write(APIC_TIMER_INITIAL, (uint32_t)(clock_apic_khz * 1000 / hz));
 }
 
-void apic_timer_once(uint64_t ns)
+static void start_once(uint64_t ns, uint8_t vector)
 {
     uint64_t count = clock_apic_khz * (ns < NS_MAX_ONCE ? ns : NS_MAX_ONCE) / 1000000;
 
     if (count > 0xffffffff)
         count = 0xffffffff;
     apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
-    apic_write(APIC_LVT_TIMER, VECTOR_TIMER);
+    apic_write(APIC_LVT_TIMER, vector);
     apic_write(APIC_TIMER_INITIAL, count ? (uint32_t)count : 1);
+}
+
+void apic_timer_once(uint64_t ns)
+{
+    start_once(ns, VECTOR_TIMER);
+}
+
+void apic_timer_wake(uint64_t ns)
+{
+    start_once(ns, VECTOR_WAKE);
 }
 
 void apic_timer_count_down(void)

@@ -20,6 +20,9 @@ void apic_timer_start(unsigned hz);
 /* One VECTOR_TIMER interrupt after ns nanoseconds (at most a second); replaces a periodic one. */
 void apic_timer_once(uint64_t ns);
 
+/* The same with VECTOR_WAKE, which only ends a HLT. */
+void apic_timer_wake(uint64_t ns);
+
 /* For finding the frequency: starts a masked countdown; the counts since then. */
 void apic_timer_count_down(void);
 uint32_t apic_timer_elapsed(void);

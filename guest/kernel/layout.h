@@ -45,6 +45,7 @@
 #define VECTOR_TIMER      0xf0
 #define VECTOR_RESCHEDULE 0xf1
 #define VECTOR_TLB        0xf2
+#define VECTOR_WAKE       0xf3 /* ends a HLT, nothing else */
 #define VECTOR_SPURIOUS   0xff
 
 #define MAX_CPUS 64

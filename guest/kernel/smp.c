@@ -73,12 +73,20 @@ void smp_start(void)
         apic_send_startup(boot_info.cpu_apic_ids[i], TRAMPOLINE >> PAGE_SHIFT);
 }
 
+/*
+ * Sleeps until CPU i is up; each AP sends an interrupt when it is. Spinning would take the
+ * time from the APs, if the host has fewer CPUs than the guest.
+ */
 static bool wait_for(unsigned i, uint64_t until)
 {
     while (!__atomic_load_n(&up[i], __ATOMIC_ACQUIRE)) {
-        if (clock_ns() > until)
+        uint64_t now = clock_ns();
+
+        if (now >= until)
             return false;
-        cpu_relax();
+        apic_timer_wake(until - now);
+        cpu_idle(); /* an interrupt since the look is pending still, and ends it */
+        irq_disable();
     }
     return true;
 }
@@ -86,8 +94,11 @@ static bool wait_for(unsigned i, uint64_t until)
 /* CPUs that stay away leave no gap: the numbers of those that came up are 0 .. online - 1. */
 void smp_wait(void)
 {
-    uint64_t start = clock_ns();
+    uint64_t start;
 
+    if (boot_info.n_cpus < 2)
+        return;
+    start = clock_ns();
     for (unsigned i = 1; i < boot_info.n_cpus; i++) {
         struct cpu *c = cpus[i];
 
@@ -102,11 +113,14 @@ void smp_wait(void)
         c->id = online;
         cpus[online++] = c;
     }
+    apic_timer_start(0);
 }
 
 void smp_release(void)
 {
     __atomic_store_n(&released, true, __ATOMIC_RELEASE);
+    if (online > 1)
+        apic_ipi_others(VECTOR_WAKE);
 }
 
 /* An AP's first C function, on its own stack. */
@@ -115,8 +129,11 @@ void ap_start(struct cpu *c)
     cpu_setup(c);
     apic_init_cpu();
     __atomic_store_n(&up[c->id], true, __ATOMIC_RELEASE);
-    while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE))
-        cpu_relax();
+    apic_ipi(0, VECTOR_WAKE);
+    while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE)) {
+        cpu_idle();
+        irq_disable();
+    }
     sched_ap_start();
 }
 

@@ -144,6 +144,9 @@ void trap_dispatch(struct trap_frame *f)
         tlb_poll();
         apic_eoi();
         break;
+    case VECTOR_WAKE:
+        apic_eoi();
+        break;
     case VECTOR_IRQ_BASE + 4:
         console_irq();
         apic_eoi();
