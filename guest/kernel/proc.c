@@ -65,11 +65,6 @@ bool proc_quiet(const struct proc *p)
     return p->quiet;
 }
 
-uint32_t proc_count(void)
-{
-    return __atomic_load_n(&count, __ATOMIC_RELAXED);
-}
-
 uint32_t proc_started(void)
 {
     return (uint32_t)__atomic_load_n(&last_pid, __ATOMIC_RELAXED);
@@ -111,6 +106,12 @@ static void free_unwanted(void)
     free_list(list);
 }
 
+uint32_t proc_count(void)
+{
+    free_unwanted();
+    return __atomic_load_n(&count, __ATOMIC_RELAXED);
+}
+
 /* --- beginning ------------------------------------------------------------------------ */
 
 /* A process without memory, unknown to anybody yet. */
@@ -119,7 +120,6 @@ static int proc_create(struct proc **out)
     struct proc *p;
 
     *out = NULL;
-    free_unwanted();
     if (proc_count() >= MAX_PROCS)
         return -EAGAIN;
     p = kzalloc(sizeof *p);

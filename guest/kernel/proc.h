@@ -51,7 +51,7 @@ void proc_exit(int code, const struct sys_status *fault) __attribute__((noreturn
 void proc_check_killed(void);
 bool proc_killed(void);
 
-/* How many there are, and how many there have been. */
+/* How many there are, without those that ended and nobody asks about; and how many ever were. */
 uint32_t proc_count(void);
 uint32_t proc_started(void);
 
