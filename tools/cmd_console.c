@@ -125,6 +125,7 @@ static int attach(struct client *c)
         code = carry(&s);
     if (s.terminal) {
         terminal_restore();
+        (void)fputc('\n', stderr); /* the guest's last line may have no end */
         terminal_message(s.detached ? "detached from '%s'" : "VM '%s' ended", c->name);
     }
     if (code && code != -EPIPE)

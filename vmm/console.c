@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -182,8 +183,10 @@ static void from_keyboard(struct console *con, const unsigned char *buf, size_t 
         (void)to_guest(con, pass, n);
         if (what == ESCAPE_HELP)
             terminal_help("end the VM");
-        else if (what == ESCAPE_LEAVE && con->quit)
+        if (what == ESCAPE_LEAVE && con->quit) {
+            (void)fputc('\n', stderr); /* the guest's last line may have no end */
             con->quit(con->ctx, "Ctrl-A x");
+        }
     }
 }
 

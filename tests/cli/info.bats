@@ -53,7 +53,8 @@ load helper
 @test "make install puts everything below DESTDIR and PREFIX" {
     local build
     build=$(dirname "$TWOFOLD")
-    [[ -e $build/guest.elf ]] || skip "skipped: $TWOFOLD does not lie in a build folder"
+    build=${build#"$ROOT"/} # as make was told
+    [[ -e $(dirname "$TWOFOLD")/guest.elf ]] || skip "skipped: $TWOFOLD does not lie in a build folder"
     make -C "$ROOT" --no-print-directory -s BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/root" PREFIX=/usr install
     cd "$BATS_TEST_TMPDIR/root/usr"
     [[ -x bin/twofold && -s lib/twofold/guest.elf && -s share/man/man1/twofold.1 ]]
