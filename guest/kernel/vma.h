@@ -17,7 +17,7 @@
 /* Text starts at 4 MiB (guest/user/lib/user.ld); below 64 KiB nothing is ever mapped. */
 #define VM_LOWEST    UL(0x10000)
 #define VM_STACK_TOP UL(0x40000000)
-#define VM_STACK_MAX UL(0x100000) /* the guard page is below it */
+#define VM_STACK_MAX UL(0x40000) /* the guard page is below it */
 #define VM_MMAP_BASE UL(0x1000000000)
 /* Ends before the last page of the lower half (layout.h). */
 #define VM_HIGHEST USER_TOP

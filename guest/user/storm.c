@@ -100,14 +100,14 @@ static void clocks(void)
 static void round_of_all(unsigned n)
 {
     spawn_batch(n);
-    check(fork_tree(2, 3) == 13, "the fork tree lost nodes");
+    check(fork_tree(2, 2) == 7, "the fork tree lost nodes");
     orphan();
     kill_spinner();
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t n = 8;
+    uint64_t n = 4;
     struct sys_info before, after;
 
     if (argc > 2 || (argc == 2 && !parse_size(argv[1], &n)))
