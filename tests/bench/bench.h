@@ -45,8 +45,11 @@ pid_t spawn(const char *const argv[], int *out);
 /* Waits for `pid`; returns its exit status, or -1 when it did not exit by itself. */
 int reap(pid_t pid);
 
-/* Runs argv to its end. Returns nanoseconds, or -1 when its status is not `expected`. */
-double timed_run(const char *const argv[], int expected);
+/*
+ * Runs argv to its end. Returns nanoseconds, or -1 when its status is not
+ * `expected` or its output lacks `text`: a run that failed fast is no sample.
+ */
+double timed_run(const char *const argv[], int expected, const char *text);
 
 void bench_environment(const struct bench_options *o);
 void bench_start(const struct bench_options *o);

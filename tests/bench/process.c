@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -50,18 +51,22 @@ int reap(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-double timed_run(const char *const argv[], int expected)
+double timed_run(const char *const argv[], int expected, const char *text)
 {
-    char buf[4096];
-    uint64_t t0 = now_ns();
+    char buf[65536];
+    uint64_t t0 = now_ns(), t1;
+    size_t have = 0;
+    ssize_t got;
     int out, status;
     pid_t pid = spawn(argv, &out);
 
     if (pid < 0)
         return -1;
-    while (read(out, buf, sizeof(buf)) > 0)
-        ;
+    while (have < sizeof(buf) - 1 && (got = read(out, buf + have, sizeof(buf) - 1 - have)) > 0)
+        have += (size_t)got;
     close(out);
     status = reap(pid);
-    return status == expected ? (double)(now_ns() - t0) : -1;
+    t1 = now_ns();
+    buf[have] = '\0';
+    return status == expected && strstr(buf, text) ? (double)(t1 - t0) : -1;
 }
