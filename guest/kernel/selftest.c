@@ -17,6 +17,7 @@ static const struct {
     { "aspace: bad requests are refused", selftest_aspace_refuses },
     { "aspace: large pages", selftest_aspace_large },
     { "aspace: destroying one gives all of it back", selftest_aspace_returns },
+    { "tlb: every CPU answers a shootdown", selftest_shootdown },
     { "tables: no page is writable and executable", selftest_wx },
     { "tables: text RX, rodata R, data RW, direct map NX", selftest_rights },
     { "tables: nothing is mapped below the upper half", selftest_low_half },

@@ -1,4 +1,6 @@
 /* Checks of address spaces. */
+#include "guest/kernel/aspace_internal.h"
+#include "guest/kernel/cpu.h"
 #include "guest/kernel/errno.h"
 #include "guest/kernel/heap.h"
 #include "guest/kernel/mm.h"
@@ -121,4 +123,26 @@ void selftest_aspace_returns(struct selftest *t)
     CHECK(t, page_of(root)->state != PAGE_ALLOCATED, "the top-level table was not given back");
     CHECK(t, heap_objects() <= objects + 16, "%lu objects more", heap_objects() - objects);
     page_put(shared);
+}
+
+/*
+ * Processes have one thread each, so an address space is never current on two CPUs by
+ * itself: here it only says so. A CPU that doesn't answer makes this hang.
+ */
+void selftest_shootdown(struct selftest *t)
+{
+    struct aspace *as = aspace_create();
+    unsigned n = cpus_online();
+
+    CHECK(t, as, "no memory");
+    if (!as)
+        return;
+    as->active = as->warm = n == 64 ? ~UL(0) : (UL(1) << n) - 1;
+    for (unsigned i = 0; i < 3; i++)
+        tlb_flush(as, GVA, GVA + (i + 1) * 20 * PAGE_SIZE);
+    for (unsigned i = 0; i < n; i++)
+        CHECK(t, cpus[i]->tlb_pending == 0, "CPU %u has not answered", i);
+    CHECK(t, as->warm == 0, "CPUs 0x%lx may still hold entries", as->warm);
+    as->active = 0;
+    aspace_destroy(as);
 }

@@ -36,6 +36,7 @@ void selftest_aspace(struct selftest *t);
 void selftest_aspace_refuses(struct selftest *t);
 void selftest_aspace_large(struct selftest *t);
 void selftest_aspace_returns(struct selftest *t);
+void selftest_shootdown(struct selftest *t);
 
 /* selftest_tables.c */
 void selftest_wx(struct selftest *t);
