@@ -10,7 +10,7 @@
 #include "tools/lab.h"
 #include "tools/lab_libvirt.h"
 
-#define CONNECT_WAIT 30000 /* ms, for QEMU to connect to our sockets */
+#define CONNECT_WAIT 5000 /* ms; QEMU connects before libvirt says that it runs */
 
 static int listen_at(const char *path, struct error *err)
 {
@@ -45,7 +45,7 @@ static int accept_within(int listener, const char *what, struct error *err)
 
 struct paths {
     char console[128], link[128], initrd[128], kernel[PATH_MAX + 16], domain[PATH_MAX + 32];
-    char emulator[PATH_MAX];
+    char emulator[PATH_MAX + 16];
 };
 
 static char *make_xml(const struct lab_options *opt, const struct paths *paths, const char *name,
@@ -84,6 +84,8 @@ static char *make_xml(const struct lab_options *opt, const struct paths *paths, 
 static int prepare(struct paths *paths, const struct lab_work *work, const struct lab_options *opt,
                    struct error *err)
 {
+    int rc;
+
     (void)snprintf(paths->console, sizeof(paths->console), "%s/console.sock", work->dir);
     (void)snprintf(paths->link, sizeof(paths->link), "%s/link.sock", work->dir);
     (void)snprintf(paths->initrd, sizeof(paths->initrd), "%s/initrd", work->dir);
@@ -92,7 +94,10 @@ static int prepare(struct paths *paths, const struct lab_work *work, const struc
         (void)snprintf(paths->domain, sizeof(paths->domain), "%s", opt->domain);
     else
         (void)snprintf(paths->domain, sizeof(paths->domain), "%s/lab-domain.xml", work->appliance);
-    return lab_find_program("qemu-system-x86_64", "qemu-system-x86", paths->emulator, err);
+    /* lab-qemu needs it; libvirt would only say that its version can't be found out. */
+    rc = lab_find_program("qemu-system-x86_64", "qemu-system-x86", paths->emulator, err);
+    (void)snprintf(paths->emulator, sizeof(paths->emulator), "%s/lab-qemu", work->appliance);
+    return rc;
 }
 
 int lab_qemu_start(struct lab_machine *m, struct lab_work *work, const struct lab_options *opt,

@@ -1,5 +1,6 @@
 #include "vmm/cpuid.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #define LEAF_TOPOLOGY       0xb
 #define LEAF_TOPOLOGY_V2    0x1f
 #define LEAF_EXT_FEATURES   0x80000001
+#define LEAF_BRAND          0x80000002 /* and the two after it: the CPU's name */
 #define LEAF_ADDRESS_SIZES  0x80000008
 #define LEAF_AMD_CACHES     0x8000001d
 #define LEAF_AMD_TOPOLOGY   0x8000001e
@@ -200,6 +202,17 @@ static void amd_fill(struct cpuid *c)
             c->cpus > 1 ? ext->ecx | EXT_ECX_CMP_LEGACY : ext->ecx & ~(uint32_t)EXT_ECX_CMP_LEGACY;
 }
 
+/* KVM leaves the CPU's name empty; the host's is the truth, and tests look for emulated CPUs. */
+static void brand_fill(struct cpuid *c)
+{
+    for (uint32_t leaf = LEAF_BRAND; leaf < LEAF_BRAND + 3; leaf++) {
+        struct kvm_cpuid_entry2 *e = leaf_find(c, leaf);
+
+        if (e && !(e->eax | e->ebx | e->ecx | e->edx))
+            (void)__get_cpuid(leaf, &e->eax, &e->ebx, &e->ecx, &e->edx);
+    }
+}
+
 /* What the monitor itself wants to know. */
 static void limits_read(struct cpuid *c)
 {
@@ -240,6 +253,7 @@ int cpuid_create(struct cpuid **out, const struct kvm *kvm, unsigned cpus, struc
     caches_fill(c);
     topology_fill(c);
     amd_fill(c);
+    brand_fill(c);
     limits_read(c);
     twofold_fill(c);
     *out = c;
