@@ -244,11 +244,19 @@ void sched_wake(struct thread *t)
     lock_release(&sched_lock);
 }
 
+/*
+ * Who kills a process sets its flag, then wakes it. A thread that is about to block looks
+ * at the flag under the lock that the wake-up takes: one of the two is seen.
+ */
 void sched_block(struct lock *held)
 {
     lock_acquire(&sched_lock);
-    this_cpu()->current->state = THREAD_BLOCKED;
     lock_release(held);
+    if (proc_killed()) {
+        lock_release(&sched_lock);
+        return;
+    }
+    this_cpu()->current->state = THREAD_BLOCKED;
     switch_away();
 }
 
@@ -258,6 +266,10 @@ void sched_sleep(uint64_t ns)
     struct thread *t = c->current, **at;
 
     lock_acquire(&sched_lock);
+    if (proc_killed()) {
+        lock_release(&sched_lock);
+        return;
+    }
     if (__builtin_add_overflow(clock_ns(), ns, &t->wake_ns))
         t->wake_ns = UINT64_MAX;
     for (at = &queues[c->id].sleepers; *at != NULL; at = &(*at)->next)

@@ -60,7 +60,8 @@ void sched_wake(struct thread *t);
 
 /*
  * Blocks the running thread. `held`, which protects the condition it waits for, is
- * released once the thread counts as blocked, so that no wake-up is lost.
+ * released once the thread counts as blocked, so that no wake-up is lost. Returns at
+ * once when the process is to be killed.
  */
 void sched_block(struct lock *held);
 
