@@ -193,12 +193,12 @@ static inline void cpu_relax(void)
     __builtin_ia32_pause();
 }
 
-/*
- * Enables interrupts and sleeps until one came, which may be pending already. One that some
- * emulator lets in between STI and HLT isn't slept through: trap_dispatch() leads it past
- * the HLT. Interrupts are on afterwards.
+/* Sleeps until an interrupt, which may be one that is pending already. Interrupts are on after it.
  */
-void cpu_idle(void);
+static inline void cpu_idle(void)
+{
+    __asm__ volatile("sti; hlt" ::: "memory");
+}
 
 /* FXSAVE image: 512 bytes, 16-byte aligned. The kernel itself uses no FPU register. */
 struct fpu_state {

@@ -28,13 +28,4 @@ context_begin:
     call *%rbx
     ud2
 
-/* cpu.h, cpu_idle(). The two labels are for trap_dispatch(). */
-    .globl cpu_idle, cpu_idle_halt, cpu_idle_awake
-cpu_idle:
-    sti
-cpu_idle_halt:
-    hlt
-cpu_idle_awake:
-    ret
-
     .section .note.GNU-stack, "", @progbits

@@ -21,7 +21,7 @@ struct extable_entry {
 };
 extern const struct extable_entry extable_start[], extable_end[];
 
-extern const char syscall_entry[], cpu_idle_halt[], cpu_idle_awake[];
+extern const char syscall_entry[];
 
 #define RFLAGS_FIXED 0x2u
 #define RFLAGS_IF    0x200u
@@ -128,8 +128,6 @@ void trap_dispatch(struct trap_frame *f)
         handle_exception(f);
         return;
     }
-    if (f->rip == (uint64_t)cpu_idle_halt)
-        f->rip = (uint64_t)cpu_idle_awake;
     c = this_cpu();
     switch (f->vector) {
     case VECTOR_TIMER:
