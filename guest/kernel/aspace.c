@@ -236,6 +236,39 @@ int aspace_map(struct aspace *as, uint64_t gva, uint64_t gpa, uint64_t size, uin
     return rc;
 }
 
+int aspace_map_pages(struct aspace *as, uint64_t gva, uint64_t gpa, unsigned n, uint64_t flags)
+{
+    uint64_t leaf = gpa | flags | PTE_PRESENT | PTE_USER, irq;
+    unsigned level = LEVEL_PT;
+    int rc = check_flags(flags);
+    uint64_t *e;
+
+    if (rc)
+        return rc;
+    if (gpa % PAGE_SIZE || gva % LARGE_SIZE + n * PAGE_SIZE > LARGE_SIZE ||
+        check_range(gva, n * PAGE_SIZE))
+        return -EINVAL;
+    irq = lock_irqsave(&as->lock);
+    e = walk(as, gva, &level, true);
+    if (!e)
+        rc = -ENOMEM;
+    else if (level != LEVEL_PT)
+        rc = -EEXIST;
+    for (unsigned i = 0; !rc && i < n; i++)
+        if (e[i])
+            rc = -EEXIST;
+    if (!rc) {
+        /* The bitmap of used groups, as in set_entry(). */
+        for (unsigned i = 0; i < n; i += 8)
+            set_entry(e + i, leaf + i * PAGE_SIZE);
+        set_entry(e + n - 1, leaf + (n - 1) * PAGE_SIZE);
+        for (unsigned i = 0; i < n; i++, leaf += PAGE_SIZE)
+            __atomic_store_n(&e[i], leaf, __ATOMIC_RELEASE);
+    }
+    lock_irqrestore(&as->lock, irq);
+    return rc;
+}
+
 /* Does the range cut a large page in two? */
 static bool cuts_large(struct aspace *as, uint64_t gva, uint64_t end)
 {

@@ -63,6 +63,12 @@ uint64_t pmm_alloc(unsigned order, unsigned flags);
 /* pmm_free() of one page that its user has left zeroed. */
 void pmm_free_zeroed(uint64_t gpa);
 
+/*
+ * The same, but as 2^order single pages, each with a reference of its own: for many
+ * pages at the cost of one.
+ */
+uint64_t pmm_alloc_pages(unsigned order, unsigned flags);
+
 /* Gives back a block of pmm_alloc() by its first gpa; the order is remembered. */
 void pmm_free(uint64_t gpa);
 
@@ -128,6 +134,12 @@ void aspace_destroy(struct aspace *as);
  * -EACCES for a page both writable and executable. The page is always readable.
  */
 int aspace_map(struct aspace *as, uint64_t gva, uint64_t gpa, uint64_t size, uint64_t flags);
+
+/*
+ * Maps n single pages (pmm_alloc_pages()) from gva on, all inside one aligned 2 MiB. Takes
+ * over their references, or maps none of them: -EEXIST when one is mapped already; else as above.
+ */
+int aspace_map_pages(struct aspace *as, uint64_t gva, uint64_t gpa, unsigned n, uint64_t flags);
 
 /*
  * Unmaps all pages that start in [gva, gva + len), drops their references after the

@@ -214,6 +214,20 @@ uint64_t pmm_alloc(unsigned order, unsigned flags)
     return gpa;
 }
 
+uint64_t pmm_alloc_pages(unsigned order, unsigned flags)
+{
+    uint64_t gpa = pmm_alloc(order, flags);
+    struct page *p;
+
+    if (!gpa)
+        return 0;
+    p = page_of(gpa);
+    p->order = 0;
+    for (uint64_t i = 1; i < UL(1) << order; i++)
+        p[i] = *p;
+    return gpa;
+}
+
 static void free_as(uint64_t gpa, unsigned kind)
 {
     struct page *p = page_of(gpa);

@@ -31,7 +31,7 @@ struct proc {
 
 static struct lock proc_lock; /* the tree, the list, killed, zombie, waiting */
 static struct proc *all;
-static struct proc *unwanted; /* ended without a parent; linked by `sibling` */
+static struct proc *unwanted; /* ended, and nobody asks any more; linked by `sibling` */
 static uint32_t count;
 static int last_pid;
 
@@ -72,9 +72,10 @@ uint32_t proc_started(void)
 
 /* --- memory of a process that is gone --------------------------------------------- */
 
-/* Frees the rest of a process whose thread has called sched_exit() or never ran. */
+/* Frees a process whose thread has called sched_exit() or never ran. */
 static void proc_free(struct proc *p)
 {
+    vm_destroy(&p->vm);
     if (p->thread != NULL)
         thread_free(p->thread);
     kfree(p);
@@ -93,7 +94,7 @@ static void free_list(struct proc *p)
     }
 }
 
-static void free_unwanted(void)
+void proc_free_ended(void)
 {
     struct proc *list;
 
@@ -108,7 +109,7 @@ static void free_unwanted(void)
 
 uint32_t proc_count(void)
 {
-    free_unwanted();
+    proc_free_ended();
     return __atomic_load_n(&count, __ATOMIC_RELAXED);
 }
 
@@ -133,12 +134,6 @@ static int proc_create(struct proc **out)
     }
     *out = p;
     return 0;
-}
-
-static void proc_discard(struct proc *p)
-{
-    vm_destroy(&p->vm);
-    proc_free(p);
 }
 
 /* Makes it known and runnable; its pid. */
@@ -206,7 +201,7 @@ int64_t proc_spawn(struct proc *parent, const char *args, uint64_t len, uint32_t
         return proc_start(p, parent);
     }
     if (p != NULL)
-        proc_discard(p);
+        proc_free(p);
     if (!quiet)
         printk("can't start '%s': %s\n", args, why);
     return rc;
@@ -221,7 +216,7 @@ int64_t proc_fork(uint32_t flags)
         return rc;
     rc = vm_clone(&p->vm, &parent->vm);
     if (rc != 0) {
-        proc_discard(p);
+        proc_free(p);
         return rc;
     }
     thread_copy_state(p->thread);
@@ -266,6 +261,7 @@ static struct proc *leave_children(struct proc *p)
 void proc_exit(int code, const struct sys_status *fault)
 {
     struct proc *p = proc_current(), *ended;
+    bool waited_for;
 
     if (p->pid == 1)
         exit_machine(p, code);
@@ -276,16 +272,19 @@ void proc_exit(int code, const struct sys_status *fault)
     p->status.pid = p->pid;
     p->status.code = code;
     p->status.cpu_ns = thread_cpu_ns(p->thread);
-    aspace_switch(NULL);
-    vm_destroy(&p->vm);
-
     lock_acquire(&proc_lock);
+    waited_for = p->parent != NULL && p->parent->waiting;
     ended = leave_children(p);
     *p->previous = p->next;
     if (p->next != NULL)
         p->next->previous = p->previous;
     lock_release(&proc_lock);
     free_list(ended);
+    /* A parent that waits hears of the end first; proc_free() frees the memory then. */
+    if (!waited_for) {
+        aspace_switch(NULL);
+        vm_destroy(&p->vm);
+    }
 
     lock_acquire(&proc_lock);
     p->zombie = true;
@@ -341,10 +340,10 @@ int64_t proc_wait(int64_t pid, struct sys_status *status)
         p->waiting = false;
     }
     remove_child(p, child);
-    lock_release(&proc_lock);
+    child->sibling = unwanted;
+    unwanted = child;
     *status = child->status;
-    sched_barrier();
-    proc_free(child);
+    lock_release(&proc_lock);
     return status->pid;
 }
 

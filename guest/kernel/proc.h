@@ -51,7 +51,13 @@ void proc_exit(int code, const struct sys_status *fault) __attribute__((noreturn
 void proc_check_killed(void);
 bool proc_killed(void);
 
-/* How many there are, without those that ended and nobody asks about; and how many ever were. */
+/*
+ * Frees the processes that have ended and that nobody asks about. It is done when the
+ * memory or their number is of interest, so that nobody has to wait for it at their end.
+ */
+void proc_free_ended(void);
+
+/* How many there are, after that; and how many ever were. */
 uint32_t proc_count(void);
 uint32_t proc_started(void);
 

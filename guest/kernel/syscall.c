@@ -155,6 +155,10 @@ static bool memory_left(uint64_t len)
     struct pmm_stats stats;
 
     pmm_stats(&stats);
+    if (len >> PAGE_SHIFT > stats.free) {
+        proc_free_ended();
+        pmm_stats(&stats);
+    }
     return len >> PAGE_SHIFT <= stats.free;
 }
 

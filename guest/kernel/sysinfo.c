@@ -61,6 +61,7 @@ static int64_t fill_general(struct sys_info *info)
 {
     struct pmm_stats stats;
 
+    proc_free_ended();
     pmm_stats(&stats);
     info->ram_bytes = boot_info.ram_bytes;
     info->mem_total = stats.total << PAGE_SHIFT;

@@ -6,6 +6,9 @@
 #include "guest/kernel/trap.h"
 #include "guest/sys.h"
 
+/* Pages that are supplied at once. */
+#define MAX_RUN 512u
+
 uint64_t vm_pte_flags(uint32_t prot)
 {
     return (prot & SYS_PROT_WRITE ? PTE_WRITE : 0) | (prot & SYS_PROT_EXEC ? 0 : PTE_NX);
@@ -93,6 +96,29 @@ static int supply_page(struct vm *vm, const struct vma *a, uint64_t gva)
     return rc == -EEXIST ? 0 : rc;
 }
 
+/*
+ * Supplies up to MAX_RUN small pages at once, at most as many as `end` and the page table
+ * allow. Returns the number of bytes, or 0 when it has to go page by page.
+ */
+static uint64_t supply_run(struct vm *vm, const struct vma *a, uint64_t gva, uint64_t end)
+{
+    uint64_t border = (gva & -LARGE_SIZE) + LARGE_SIZE;
+    uint64_t n = ((end < border ? end : border) - gva) / PAGE_SIZE, gpa;
+    unsigned order;
+
+    if (a->kind == VMA_LARGE || n < 2)
+        return 0;
+    order = 63 - (unsigned)__builtin_clzl(n < MAX_RUN ? n : MAX_RUN);
+    gpa = pmm_alloc_pages(order, PMM_ZERO);
+    if (gpa == 0)
+        return 0;
+    if (aspace_map_pages(vm->as, gva, gpa, 1u << order, vm_pte_flags(a->prot)) == 0)
+        return PAGE_SIZE << order;
+    for (uint64_t i = 0; i < 1ul << order; i++)
+        page_put(gpa + i * PAGE_SIZE);
+    return 0;
+}
+
 int vm_populate(struct vm *vm, uint64_t start, uint64_t end)
 {
     struct vma *a = vma_find(vm, start);
@@ -100,8 +126,15 @@ int vm_populate(struct vm *vm, uint64_t start, uint64_t end)
 
     if (a == NULL || end > a->end)
         return -EINVAL;
-    for (uint64_t gva = start; gva < end && rc == 0; gva += vma_page_size(a))
-        rc = supply_page(vm, a, gva);
+    for (uint64_t gva = start; gva < end && rc == 0;) {
+        uint64_t done = supply_run(vm, a, gva, end);
+
+        if (done == 0) {
+            rc = supply_page(vm, a, gva);
+            done = vma_page_size(a);
+        }
+        gva += done;
+    }
     return rc;
 }
 
