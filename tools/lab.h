@@ -101,7 +101,7 @@ void lab_qemu_close(struct lab_machine *m);
 
 enum lab_end {
     LAB_ENDED,    /* the agent gave a status */
-    LAB_HUNG,     /* the agent never said hello */
+    LAB_HUNG,     /* the agent never said hello: Linux hung or died before */
     LAB_TIMEOUT,  /* the time is over */
     LAB_DIED,     /* the machine ended without a status */
     LAB_SIGNALED, /* a signal told us to end */

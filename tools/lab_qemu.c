@@ -69,10 +69,10 @@ static char *make_xml(const struct lab_options *opt, const struct paths *paths, 
 
     (void)snprintf(memory, sizeof(memory), "%llu", (unsigned long long)(opt->mem >> 20));
     (void)snprintf(cpus, sizeof(cpus), "%u", opt->cpus);
-    /* The TSC is steady in emulation, but Linux would check it and then use the HPET: every look
-     * at the clock would leave the guest. */
+    /* tsc=reliable: the TSC is steady in emulation, but Linux would check it and then use the
+     * HPET, which is slow. no_timer_check: on a busy machine the timer fails Linux's test. */
     if (snprintf(cmdline, sizeof(cmdline),
-                 "console=ttyS0 panic=-1 quiet tsc=reliable intel_iommu=on%s%s%s",
+                 "console=ttyS0 panic=-1 quiet tsc=reliable no_timer_check intel_iommu=on%s%s%s",
                  opt->npt_off ? " kvm_amd.npt=0" : "", opt->append ? " " : "",
                  opt->append ? opt->append : "") >= (int)sizeof(cmdline)) {
         (void)error_set(err, -E2BIG, "--append: the kernel takes at most 2047 characters");

@@ -428,7 +428,7 @@ enum lab_end lab_session(struct lab_machine *m, const struct lab_work *work,
     if (s->log >= 0)
         close(s->log);
     *status = s->status;
-    end = s->end;
+    end = s->end == LAB_DIED && !s->hello ? LAB_HUNG : s->end;
     free(s);
     return end;
 }
