@@ -17,6 +17,8 @@ $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
 $(BUILD)/tests/unit/test_boot $(BUILD)/tests/unit/test_boot_bad: \
 	tests/unit/image.c tests/unit/boot_fixture.c $(wildcard tests/unit/*.h)
 
+$(BUILD)/tests/unit/test_lab: tools/lab_link.c tools/lab_cpio.c tools/lab_fill.c tools/appliance_option.c
+
 -include $(UNIT_BIN:%=%.d)
 
 # A fuzz target is one file; the library is compiled once more, by clang with coverage.
