@@ -298,38 +298,27 @@ void proc_exit(int code, const struct sys_status *fault)
     sched_exit(&proc_lock);
 }
 
-static struct proc *find_child(const struct proc *p, int64_t pid, bool *any)
+/* The link to a child that has ended, or NULL; *any: there is one, ended or not. */
+static struct proc **find_ended(struct proc *p, int64_t pid, bool *any)
 {
     *any = false;
-    for (struct proc *c = p->children; c != NULL; c = c->sibling) {
-        if (pid != -1 && c->pid != pid)
+    for (struct proc **at = &p->children; *at != NULL; at = &(*at)->sibling) {
+        if (pid != -1 && (*at)->pid != pid)
             continue;
         *any = true;
-        if (c->zombie)
-            return c;
+        if ((*at)->zombie)
+            return at;
     }
     return NULL;
 }
 
-static void remove_child(struct proc *p, struct proc *child)
-{
-    struct proc **at = &p->children;
-
-    while (*at != child)
-        at = &(*at)->sibling;
-    *at = child->sibling;
-}
-
 int64_t proc_wait(int64_t pid, struct sys_status *status)
 {
-    struct proc *p = proc_current(), *child;
+    struct proc *p = proc_current(), **at, *child;
     bool any;
 
     lock_acquire(&proc_lock);
-    for (;;) {
-        child = find_child(p, pid, &any);
-        if (child != NULL)
-            break;
+    while ((at = find_ended(p, pid, &any)) == NULL) {
         if (!any || p->killed) {
             lock_release(&proc_lock);
             return any ? -EINTR : -ECHILD;
@@ -339,7 +328,8 @@ int64_t proc_wait(int64_t pid, struct sys_status *status)
         lock_acquire(&proc_lock);
         p->waiting = false;
     }
-    remove_child(p, child);
+    child = *at;
+    *at = child->sibling;
     child->sibling = unwanted;
     unwanted = child;
     *status = child->status;

@@ -7,7 +7,7 @@
 
 int main(void)
 {
-    char buf[256];
+    char buf[256] = { 0 };
 
     for (;;) {
         long n = sys_read(SYS_STDIN, buf, sizeof buf);

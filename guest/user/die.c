@@ -164,7 +164,7 @@ static void die_double_free(void)
     void *p = malloc(100);
 
     free(p);
-    free(p);
+    free((void *)(uintptr_t)at((uint64_t)p));
 }
 
 static const struct way {

@@ -7,7 +7,7 @@
 static int run_program(char **argv)
 {
     struct sys_status end;
-    struct sys_file file;
+    struct sys_file file = { 0 };
     long rc = run((const char *const *)argv, 0, &end);
 
     if (rc == 0)

@@ -51,6 +51,13 @@ static unsigned shift_for(size_t size)
     return shift;
 }
 
+static void *map_or_null(size_t len)
+{
+    long at = sys_mmap(0, len, SYS_PROT_READ | SYS_PROT_WRITE, 0);
+
+    return at < 0 ? NULL : (void *)at;
+}
+
 /* A new block of 1 << shift bytes; NULL when there is no memory. */
 static struct header *carve(unsigned shift)
 {
@@ -58,13 +65,11 @@ static struct header *carve(unsigned shift)
     struct header *h;
 
     if (chunk_left < size) {
-        long at = sys_mmap(0, CHUNK_BYTES, SYS_PROT_READ | SYS_PROT_WRITE, 0);
-
-        if (at < 0)
-            return NULL;
-        chunk = (char *)at;
-        chunk_left = CHUNK_BYTES;
+        chunk = map_or_null(CHUNK_BYTES);
+        chunk_left = chunk != NULL ? CHUNK_BYTES : 0;
     }
+    if (chunk_left < size)
+        return NULL;
     h = (struct header *)(void *)chunk;
     h->size = size;
     chunk += size;
@@ -75,12 +80,10 @@ static struct header *carve(unsigned shift)
 static struct header *map_block(size_t size)
 {
     size_t len = (size + PAGE_SIZE - 1) & -PAGE_SIZE;
-    long at = sys_mmap(0, len, SYS_PROT_READ | SYS_PROT_WRITE, 0);
-    struct header *h = (struct header *)at;
+    struct header *h = map_or_null(len);
 
-    if (at < 0)
-        return NULL;
-    h->size = len;
+    if (h != NULL)
+        h->size = len;
     return h;
 }
 

@@ -196,7 +196,7 @@ static void format(struct sink *sink, const char *fmt, va_list *ap)
 
 int vsnprintf(char *buf, size_t size, const char *fmt, va_list ap)
 {
-    char none;
+    char none = '\0';
     struct sink sink = { .buf = size > 0 ? buf : &none, .size = size };
     va_list copy;
 
