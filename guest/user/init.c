@@ -132,7 +132,7 @@ static void run_test(const struct test *t)
 static void run_kernel_tests(void)
 {
     uint64_t started = sys_clock();
-    struct sys_selftest t;
+    struct sys_selftest t = { 0 };
     char name[80];
 
     for (unsigned i = 0; sys_selftest(i, &t) == 0; i++) {

@@ -43,7 +43,7 @@ static void print_cpu(const struct sys_info *info)
 
 static void print_memory(const struct sys_info *info)
 {
-    struct sys_memory m;
+    struct sys_memory m = { 0 };
 
     printf("memory map:\n");
     for (unsigned i = 0; sys_info(SYS_INFO_MEMORY, i, &m, sizeof m) > 0; i++)
@@ -55,7 +55,7 @@ static void print_memory(const struct sys_info *info)
 
 static void print_times(void)
 {
-    struct sys_time t;
+    struct sys_time t = { 0 };
 
     printf("start-up:");
     for (unsigned i = 0; sys_info(SYS_INFO_TIME, i, &t, sizeof t) > 0; i++)
