@@ -171,8 +171,8 @@ static void test_malloc(void)
 
     for (size_t i = 0; i < 64; i++) {
         p[i] = malloc(i * i * 20 + 1);
-        if (!check(p[i] != NULL, "malloc of %lu bytes", i * i * 20 + 1))
-            return;
+        if (p[i] == NULL)
+            die(1, "malloc of %lu bytes failed", i * i * 20 + 1);
         check((uint64_t)p[i] % 16 == 0, "malloc gave %p", (void *)p[i]);
         memset(p[i], (int)i, i * i * 20 + 1);
     }
