@@ -28,6 +28,9 @@ bool appliance_option(const char *cmdline, const char *name, char *value, size_t
 /* Mounts, modules, host name, environment. Complains on stderr and goes on. */
 void appliance_setup(void);
 
+/* Works around a bug of QEMU's emulation that hangs a kernel which starts many VMs. */
+void appliance_hold_keys(void);
+
 /* One line: what this machine offers. */
 void appliance_welcome(int fd);
 

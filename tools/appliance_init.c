@@ -150,6 +150,7 @@ _Noreturn void appliance_init(void)
 {
     char script[2048];
     char serial[16];
+    char hold[8];
     struct agent *agent = NULL;
     struct error err;
     int status = 0;
@@ -164,6 +165,8 @@ _Noreturn void appliance_init(void)
     (void)signal(SIGPIPE, SIG_IGN);
     (void)reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del is a SIGINT for us */
     appliance_setup();
+    if (!kernel_option("twofold.hold", hold, sizeof(hold)) || strcmp(hold, "off") != 0)
+        appliance_hold_keys();
 
     bool have_serial = kernel_option("twofold.link", serial, sizeof(serial));
 

@@ -45,7 +45,7 @@ static int accept_within(int listener, const char *what, struct error *err)
 
 struct paths {
     char console[128], link[128], initrd[128], kernel[PATH_MAX + 16], domain[PATH_MAX + 32];
-    char emulator[PATH_MAX + 16];
+    char emulator[PATH_MAX];
 };
 
 static char *make_xml(const struct lab_options *opt, const struct paths *paths, const char *name,
@@ -84,8 +84,6 @@ static char *make_xml(const struct lab_options *opt, const struct paths *paths, 
 static int prepare(struct paths *paths, const struct lab_work *work, const struct lab_options *opt,
                    struct error *err)
 {
-    int rc;
-
     (void)snprintf(paths->console, sizeof(paths->console), "%s/console.sock", work->dir);
     (void)snprintf(paths->link, sizeof(paths->link), "%s/link.sock", work->dir);
     (void)snprintf(paths->initrd, sizeof(paths->initrd), "%s/initrd", work->dir);
@@ -94,10 +92,7 @@ static int prepare(struct paths *paths, const struct lab_work *work, const struc
         (void)snprintf(paths->domain, sizeof(paths->domain), "%s", opt->domain);
     else
         (void)snprintf(paths->domain, sizeof(paths->domain), "%s/lab-domain.xml", work->appliance);
-    /* lab-qemu needs it; libvirt would only say that its version can't be found out. */
-    rc = lab_find_program("qemu-system-x86_64", "qemu-system-x86", paths->emulator, err);
-    (void)snprintf(paths->emulator, sizeof(paths->emulator), "%s/lab-qemu", work->appliance);
-    return rc;
+    return lab_find_program("qemu-system-x86_64", "qemu-system-x86", paths->emulator, err);
 }
 
 int lab_qemu_start(struct lab_machine *m, struct lab_work *work, const struct lab_options *opt,

@@ -4,7 +4,7 @@
 
 APPLIANCE        := $(BUILD)/appliance
 APPLIANCE_KERNEL := $(APPLIANCE)/kernel/release
-APPLIANCE_LAB    := lab-domain.xml lab-qemu lab-bochsrc iso
+APPLIANCE_LAB    := lab-domain.xml lab-bochsrc iso
 APPLIANCE_FILES  := vmlinux vmlinuz vmlinuz-flat initramfs.cpio hardware.cpio twofold.iso $(APPLIANCE_LAB)
 KERNEL_DEB       ?=
 
@@ -48,4 +48,4 @@ lab: ## a prompt in the lab: the appliance in an emulated machine
 install-appliance: appliance ## put the appliance into PREFIX/share/twofold, too
 	install -d $(DESTDIR)$(PREFIX)/share/twofold
 	install -m 644 $(APPLIANCE_FILES:%=$(APPLIANCE)/%) $(DESTDIR)$(PREFIX)/share/twofold
-	chmod 755 $(DESTDIR)$(PREFIX)/share/twofold/iso $(DESTDIR)$(PREFIX)/share/twofold/lab-qemu
+	chmod 755 $(DESTDIR)$(PREFIX)/share/twofold/iso
