@@ -151,6 +151,13 @@ static void send(uint32_t id, uint32_t command)
     uint64_t irq;
 
     if (cpu_features.x2apic) {
+        /*
+         * A write to an x2APIC MSR does not wait until earlier stores are visible (Intel SDM
+         * vol. 3A, "MSR Access in x2APIC Mode"): the interrupt could come before what it
+         * tells of. MFENCE and LFENCE are unknown to KVMs that interpret ring 0; INVLPG
+         * serializes too.
+         */
+        invlpg(0);
         wrmsr(MSR_X2APIC_ICR, (uint64_t)id << 32 | command);
         return;
     }
