@@ -101,7 +101,8 @@ static void handle_exception(struct trap_frame *f)
     switch (f->vector) {
     case TRAP_NMI:
         smp_stop_if_asked();
-        printk("kernel: NMI on CPU %u ignored\n", this_cpu()->id);
+        if (trap_from_user(f)) /* in ring 0 this CPU may be the one that holds printk's lock */
+            printk("kernel: NMI on CPU %u ignored\n", this_cpu()->id);
         return;
     case TRAP_DF:
     case TRAP_MC:
