@@ -2,6 +2,7 @@
 
 #include "guest/kernel/errno.h"
 #include "guest/kernel/heap.h"
+#include "guest/kernel/proc.h"
 #include "guest/kernel/string.h"
 #include "guest/kernel/trap.h"
 #include "guest/sys.h"
@@ -82,10 +83,23 @@ int vm_add(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot, enum vma_
     return 0;
 }
 
+/* When memory is out, what ended processes have left is taken first. */
+static uint64_t alloc_page(const struct vma *a, unsigned flags)
+{
+    unsigned order = a->kind == VMA_LARGE ? 9 : 0;
+    uint64_t gpa = pmm_alloc(order, flags);
+
+    if (gpa == 0) {
+        proc_free_ended();
+        gpa = pmm_alloc(order, flags);
+    }
+    return gpa;
+}
+
 static int supply_page(struct vm *vm, const struct vma *a, uint64_t gva)
 {
     uint64_t size = vma_page_size(a);
-    uint64_t gpa = pmm_alloc(a->kind == VMA_LARGE ? 9 : 0, PMM_ZERO);
+    uint64_t gpa = alloc_page(a, PMM_ZERO);
     int rc;
 
     if (gpa == 0)
@@ -273,7 +287,7 @@ static int clone_page(struct vm *dst, const struct vma *a, uint64_t gva, uint64_
     if (a->kind == VMA_IMAGE) {
         page_get(gpa);
     } else {
-        uint64_t copy = pmm_alloc(a->kind == VMA_LARGE ? 9 : 0, 0);
+        uint64_t copy = alloc_page(a, 0);
 
         if (copy == 0)
             return -ENOMEM;
