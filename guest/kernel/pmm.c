@@ -206,7 +206,8 @@ uint64_t pmm_alloc(unsigned order, unsigned flags)
     gpa = (uint64_t)pfn << PAGE_SHIFT;
     if (pfn) {
         clear = pages[pfn].class == DIRTY && flags & PMM_ZERO;
-        direct_map_need(gpa, PAGE_SIZE); /* no block crosses a GiB */
+        if (gpa >= HUGE_SIZE) /* the first GiB is mapped always; no block crosses a GiB */
+            direct_map_need(gpa, PAGE_SIZE);
     }
     lock_irqrestore(&lock, irq);
     if (clear)
