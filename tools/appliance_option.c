@@ -34,9 +34,11 @@ bool appliance_option(const char *cmdline, const char *name, char *value, size_t
          p = next_word(p, word, sizeof(word))) {
         if (strncmp(word, name, len) != 0 || word[len] != '=')
             continue;
-        if (strlen(word + len + 1) >= size)
+        size_t n = strlen(word + len + 1);
+
+        if (n >= size)
             continue;
-        (void)strcpy(value, word + len + 1);
+        memcpy(value, word + len + 1, n + 1);
         found = true;
     }
     return found;

@@ -99,7 +99,7 @@ int lab_qemu_start(struct lab_machine *m, struct lab_work *work, const struct la
                    struct error *err)
 {
     struct libvirt *lv = m->impl;
-    struct paths paths;
+    struct paths paths = { 0 };
     int console = -1;
     int link = -1;
     char *xml = NULL;
