@@ -33,6 +33,7 @@ enum sys_number {
     SYS_INFO,     /* (what, index, buf, len): bytes of one SYS_INFO_* record */
     SYS_SELFTEST, /* (index, struct sys_selftest *): runs one of the kernel's checks of itself;
                    ENOENT after the last */
+    SYS_EXEC,     /* (args, len): becomes that program; returns only when it can't be started */
     SYS_COUNT,
 };
 
@@ -50,7 +51,7 @@ enum sys_code {
 enum sys_fd { SYS_STDIN, SYS_STDOUT, SYS_STDERR };
 
 /*
- * SYS_SPAWN's `args`: the program's name and its arguments, each closed by a
+ * SYS_SPAWN's and SYS_EXEC's `args`: the program's name and its arguments, each closed by a
  * NUL byte, `len` bytes in all.
  */
 #define SYS_ARGS_MAX 2048u

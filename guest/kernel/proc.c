@@ -29,9 +29,16 @@ struct proc {
     char name[32];
 };
 
-static struct lock proc_lock; /* the tree, the list, killed, zombie, waiting */
+/* What a process had before it became another program. */
+struct old_vm {
+    struct vm vm;
+    struct old_vm *next;
+};
+
+static struct lock proc_lock; /* the tree, the lists, killed, zombie, waiting */
 static struct proc *all;
 static struct proc *unwanted; /* ended, and nobody asks any more; linked by `sibling` */
+static struct old_vm *old_vms;
 static uint32_t count;
 static int last_pid;
 
@@ -96,15 +103,26 @@ static void free_list(struct proc *p)
 
 void proc_free_ended(void)
 {
+    struct old_vm *old;
     struct proc *list;
 
-    if (__atomic_load_n(&unwanted, __ATOMIC_RELAXED) == NULL)
+    if (__atomic_load_n(&unwanted, __ATOMIC_RELAXED) == NULL &&
+        __atomic_load_n(&old_vms, __ATOMIC_RELAXED) == NULL)
         return;
     lock_acquire(&proc_lock);
     list = unwanted;
     unwanted = NULL;
+    old = old_vms;
+    old_vms = NULL;
     lock_release(&proc_lock);
     free_list(list);
+    while (old != NULL) {
+        struct old_vm *next = old->next;
+
+        vm_destroy(&old->vm);
+        kfree(old);
+        old = next;
+    }
 }
 
 uint32_t proc_count(void)
@@ -159,9 +177,10 @@ static int64_t proc_start(struct proc *p, struct proc *parent)
     return pid;
 }
 
-static int load_program(struct proc *p, const char *args, uint64_t len, const char **why)
+/* Into an empty `vm`; `f`, which is zeroed, becomes its first registers. */
+static int load_program(struct vm *vm, struct trap_frame *f, const char *args, uint64_t len,
+                        const char **why)
 {
-    struct trap_frame *f = thread_frame(p->thread);
     struct initrd_file file;
     uint64_t args_at;
     int rc;
@@ -169,9 +188,9 @@ static int load_program(struct proc *p, const char *args, uint64_t len, const ch
     *why = "there is no such program in the initrd";
     if (!initrd_find(args, &file))
         return -ENOENT;
-    rc = exec_load(&p->vm, &file, &f->rip, why);
+    rc = exec_load(vm, &file, &f->rip, why);
     if (rc == 0)
-        rc = exec_stack(&p->vm, args, len, &args_at);
+        rc = exec_stack(vm, args, len, &args_at);
     if (rc != 0) {
         if (rc == -ENOMEM)
             *why = "memory is out";
@@ -183,8 +202,12 @@ static int load_program(struct proc *p, const char *args, uint64_t len, const ch
     f->cs = SEL_USER_CODE;
     f->ss = SEL_USER_DATA;
     f->rflags = 0x202; /* interrupts on, and the bit that is always one */
-    kformat(p->name, sizeof p->name, "%s", args);
     return 0;
+}
+
+static void set_name(struct proc *p, const char *name)
+{
+    kformat(p->name, sizeof p->name, "%s", name);
 }
 
 int64_t proc_spawn(struct proc *parent, const char *args, uint64_t len, uint32_t flags)
@@ -195,8 +218,9 @@ int64_t proc_spawn(struct proc *parent, const char *args, uint64_t len, uint32_t
     bool quiet = flags & SYS_QUIET || (parent != NULL && parent->quiet);
 
     if (rc == 0)
-        rc = load_program(p, args, len, &why);
+        rc = load_program(&p->vm, thread_frame(p->thread), args, len, &why);
     if (rc == 0) {
+        set_name(p, args);
         p->quiet = quiet;
         return proc_start(p, parent);
     }
@@ -205,6 +229,53 @@ int64_t proc_spawn(struct proc *parent, const char *args, uint64_t len, uint32_t
     if (!quiet)
         printk("can't start '%s': %s\n", args, why);
     return rc;
+}
+
+/*
+ * Replaces the calling process' memory. The old one is freed when somebody asks for memory: the
+ * CPU that did the exec has better things to do, and if the machine ends first, it never is.
+ */
+static void replace_vm(struct proc *p, const struct vm *vm)
+{
+    struct vm former = p->vm;
+    struct old_vm *old = kmalloc(sizeof *old);
+
+    p->vm = *vm;
+    aspace_switch(p->vm.as);
+    if (old == NULL) {
+        vm_destroy(&former);
+        return;
+    }
+    old->vm = former;
+    lock_acquire(&proc_lock);
+    old->next = old_vms;
+    old_vms = old;
+    lock_release(&proc_lock);
+}
+
+int64_t proc_exec(const char *args, uint64_t len)
+{
+    struct proc *p = proc_current();
+    const char *why = "memory is out";
+    struct trap_frame f = { 0 };
+    struct vm vm;
+    int rc;
+
+    proc_free_ended(); /* so that at most one exec's memory is left over */
+    rc = vm_create(&vm);
+    if (rc == 0)
+        rc = load_program(&vm, &f, args, len, &why);
+    if (rc != 0) {
+        vm_destroy(&vm);
+        if (!p->quiet)
+            printk("can't start '%s': %s\n", args, why);
+        return rc;
+    }
+    replace_vm(p, &vm);
+    thread_clear_state();
+    set_name(p, args);
+    *thread_frame(p->thread) = f;
+    return 0;
 }
 
 int64_t proc_fork(uint32_t flags)

@@ -28,6 +28,13 @@ bool proc_quiet(const struct proc *p); /* its death is not worth a line */
  */
 int64_t proc_spawn(struct proc *parent, const char *args, uint64_t len, uint32_t flags);
 
+/*
+ * Makes the calling process that program: memory and registers are new, pid, parent and children
+ * stay. Returns 0, and the process begins there with its next return to ring 3; or,
+ * with the process as it was, -ENOENT, -ENOEXEC or -ENOMEM and a line as above.
+ */
+int64_t proc_exec(const char *args, uint64_t len);
+
 /* A copy of the calling process, which returns 0 from its system call. Its pid, -EAGAIN, -ENOMEM.
  */
 int64_t proc_fork(uint32_t flags);
@@ -52,7 +59,8 @@ void proc_check_killed(void);
 bool proc_killed(void);
 
 /*
- * Frees the processes that have ended and that nobody asks about. It is done when the
+ * Frees the processes that have ended and that nobody asks about, and the memory from before
+ * an exec. It is done when the
  * memory or their number is of interest, so that nobody has to wait for it at their end.
  */
 void proc_free_ended(void);

@@ -379,6 +379,18 @@ void thread_copy_state(struct thread *t)
     t->pinned = this_cpu()->current->pinned;
 }
 
+void thread_clear_state(void)
+{
+    static struct fpu_state initial; /* whoever writes it writes the same */
+
+    fpu_init_state(&initial);
+    fpu_restore(&initial);
+    if (cpu_features.fsgsbase) {
+        wrmsr(MSR_FS_BASE, 0);
+        wrmsr(MSR_KERNEL_GS_BASE, 0);
+    }
+}
+
 void thread_free(struct thread *t)
 {
     kstack_free(t->stack_top);

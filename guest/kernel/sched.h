@@ -46,6 +46,9 @@ void thread_free(struct thread *t);
 /* Gives a new thread the running one's FPU registers, segment bases and pinning. */
 void thread_copy_state(struct thread *t);
 
+/* Gives the running thread the FPU registers and segment bases of a new one. */
+void thread_clear_state(void);
+
 /* The registers of the last entry from ring 3: always at the same place of its stack. */
 static inline struct trap_frame *thread_frame(const struct thread *t)
 {

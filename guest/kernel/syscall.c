@@ -69,18 +69,34 @@ static int64_t do_read(const struct trap_frame *f)
     return copy_to_user(f->rsi, buf, (uint64_t)n) == 0 ? n : -EFAULT;
 }
 
+/* Fetches the block of arguments that spawn and exec take into args[SYS_ARGS_MAX]. */
+static int fetch_args(char *args, uint64_t addr, uint64_t len)
+{
+    if (len == 0 || len > SYS_ARGS_MAX)
+        return -EINVAL;
+    if (copy_from_user(args, addr, len) != 0)
+        return -EFAULT;
+    return args[len - 1] == '\0' ? 0 : -EINVAL;
+}
+
 static int64_t do_spawn(const struct trap_frame *f)
 {
     char args[SYS_ARGS_MAX];
     uint64_t len = f->rsi;
+    int rc = f->rdx & ~(uint64_t)SYS_QUIET ? -EINVAL : fetch_args(args, f->rdi, len);
 
-    if (len == 0 || len > sizeof args || f->rdx & ~(uint64_t)SYS_QUIET)
-        return -EINVAL;
-    if (copy_from_user(args, f->rdi, len) != 0)
-        return -EFAULT;
-    if (args[len - 1] != '\0')
-        return -EINVAL;
+    if (rc != 0)
+        return rc;
     return proc_spawn(proc_current(), args, len, (uint32_t)f->rdx);
+}
+
+static int64_t do_exec(const struct trap_frame *f)
+{
+    char args[SYS_ARGS_MAX];
+    uint64_t len = f->rsi;
+    int rc = fetch_args(args, f->rdi, len);
+
+    return rc != 0 ? rc : proc_exec(args, len);
 }
 
 static int64_t do_fork(const struct trap_frame *f)
@@ -246,6 +262,7 @@ static int64_t (*const calls[SYS_COUNT])(const struct trap_frame *f) = {
     [SYS_CLOCK] = do_clock,       [SYS_GETPID] = do_getpid, [SYS_GETCPU] = do_getcpu,
     [SYS_PIN] = do_pin,           [SYS_MMAP] = do_mmap,     [SYS_MUNMAP] = do_munmap,
     [SYS_MPROTECT] = do_mprotect, [SYS_INFO] = do_info,     [SYS_SELFTEST] = do_selftest,
+    [SYS_EXEC] = do_exec,
 };
 
 void syscall_dispatch(struct trap_frame *f)

@@ -41,6 +41,7 @@ static void test_pointers(void)
         expect(sys_write(1, (void *)p, 64), -EFAULT, "write", p);
         expect(sys_read(0, (void *)p, 64), -EFAULT, "read", p);
         expect(sys_spawn((void *)p, 64, SYS_QUIET), -EFAULT, "spawn", p);
+        expect(sys_exec((void *)p, 64), -EFAULT, "exec", p);
         expect(sys_info(SYS_INFO_GENERAL, 0, (void *)p, sizeof(struct sys_info)), -EFAULT, "info",
                p);
         expect(sys_selftest(0, (void *)p), -EFAULT, "selftest", p);
@@ -106,6 +107,9 @@ static void test_numbers(void)
     expect(sys_spawn(args, SYS_ARGS_MAX + 1, 0), -EINVAL, "spawn with too long arguments", 0);
     expect(sys_spawn(args, 6, 1u << 9), -EINVAL, "spawn with an unknown flag", 0);
     expect(sys_spawn("no such program", 16, SYS_QUIET), -ENOENT, "spawn of nothing", 0);
+    expect(sys_exec(args, 0), -EINVAL, "exec without a name", 0);
+    expect(sys_exec(args, 5), -EINVAL, "exec without a closing NUL", 0);
+    expect(sys_exec(args, SYS_ARGS_MAX + 1), -EINVAL, "exec with too long arguments", 0);
     expect(sys_fork(1u << 9), -EINVAL, "fork with an unknown flag", 0);
     expect(sys_wait(-1, NULL), -ECHILD, "wait without a child", 0);
     expect(sys_wait(1, NULL), -ECHILD, "wait for somebody else's child", 1);

@@ -1,18 +1,16 @@
 /*
- * init [PROGRAM ARGS]: process 1. Runs the program, and the VM ends with its exit code;
+ * init [PROGRAM ARGS]: process 1. Becomes the program, and the VM ends with its exit code;
  * without one, says what machine this is and runs the tests.
  */
 #include "guest/user/lib/lib.h"
 
-static int run_program(char **argv)
+/* The arguments lie one behind the other as the kernel gave them: so they go on. */
+static int become_program(int argc, char **argv)
 {
-    struct sys_status end;
+    const char *end = argv[argc - 1] + strlen(argv[argc - 1]) + 1;
     struct sys_file file = { 0 };
-    long rc = run((const char *const *)argv, 0, &end);
 
-    if (rc == 0)
-        return end.code;
-    if (rc == -ENOENT) {
+    if (sys_exec(argv[1], (size_t)(end - argv[1])) == -ENOENT) {
         printf("programs:");
         for (unsigned i = 0; sys_info(SYS_INFO_FILE, i, &file, sizeof file) > 0; i++)
             printf("%s%s", file.program ? " " : "", file.program ? file.name : "");
@@ -159,7 +157,7 @@ static bool run_tests(void)
 int main(int argc, char **argv)
 {
     if (argc > 1)
-        return run_program(argv + 1);
+        return become_program(argc, argv);
     print_machine();
     return run_tests() ? 0 : 1;
 }

@@ -1,6 +1,6 @@
 /*
  * storm [N]: starts and forks many processes, waits for all, and checks that no memory is
- * lost. Also orphans, kill, and sleep.
+ * lost. Also orphans, exec, kill, and sleep.
  */
 #include "guest/user/lib/lib.h"
 
@@ -49,6 +49,7 @@ static int fork_tree(unsigned depth, unsigned width)
 /* A child that dies before its own child: the grandchild ends alone. */
 static void orphan(void)
 {
+    uint32_t before = info_general().processes;
     long pid = fork_flushed(0);
 
     if (pid == 0) {
@@ -57,7 +58,7 @@ static void orphan(void)
         exit(7);
     }
     check(wait_for(pid).code == 7, "the orphan's parent");
-    for (int i = 0; i < 1000 && info_general().processes > 2; i++)
+    for (int i = 0; i < 1000 && info_general().processes > before; i++)
         sys_sleep(100000);
 }
 
@@ -83,6 +84,27 @@ static void kill_spinner(void)
     check(sys_kill(pid) == -ESRCH, "kill of a process that is gone");
 }
 
+/* A child that becomes another program keeps its pid, and its parent waits for it as before. */
+static void become(void)
+{
+    static const char die[] = "die\0exit\0"
+                              "7",
+                      nobody[] = "no such program";
+    long pid = fork_flushed(SYS_QUIET);
+    struct sys_status end;
+
+    if (pid == 0) {
+        if (sys_exec(nobody, sizeof nobody) != -ENOENT)
+            exit(8);
+        map_pages(64 * PAGE_SIZE, PAGE_SIZE); /* goes away with the exec */
+        sys_exec(die, sizeof die);
+        exit(9);
+    }
+    check(pid > 0, "fork: error %ld", -pid);
+    end = wait_for(pid);
+    check(end.code == 7, "the child that became another program ended with %d", end.code);
+}
+
 static void clocks(void)
 {
     uint64_t start = sys_clock(), last = start;
@@ -102,6 +124,7 @@ static void round_of_all(unsigned n)
     spawn_batch(n);
     check(fork_tree(2, 2) == 7, "the fork tree lost nodes");
     orphan();
+    become();
     kill_spinner();
 }
 

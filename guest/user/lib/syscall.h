@@ -38,6 +38,12 @@ static inline long sys_spawn(const char *args, size_t len, unsigned flags)
     return sys_call(SYS_SPAWN, (long)args, (long)len, flags, 0);
 }
 
+/* Returns only when the program can't be started. */
+static inline long sys_exec(const char *args, size_t len)
+{
+    return sys_call(SYS_EXEC, (long)args, (long)len, 0, 0);
+}
+
 static inline long sys_fork(unsigned flags)
 {
     return sys_call(SYS_FORK, flags, 0, 0, 0);
