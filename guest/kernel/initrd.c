@@ -34,18 +34,52 @@ static unsigned n_files;
 static uint64_t next_header; /* gpa of the first header not read yet; 0: not begun */
 static bool complete;
 
-static bool parse_octal(const char *s, size_t n, uint64_t *value)
+/*
+ * Eight octal digits at once: neighbours are joined to pairs, pairs to fours, and those to the
+ * value. False when one of the bytes is no digit.
+ */
+static bool parse_eight(const char *s, uint64_t *value)
 {
-    uint64_t v = 0;
+    uint64_t v;
 
-    while (n > 0 && *s == ' ') {
-        s++;
-        n--;
+    __builtin_memcpy(&v, s, sizeof v); /* one load: -ffreestanding would call a function */
+    v ^= 0x3030303030303030;
+    if (v & ~UL(0x0707070707070707))
+        return false;
+    v = __builtin_bswap64(v);
+    v = (v | v >> 5) & 0x003f003f003f003f;
+    v = (v | v >> 10) & 0x00000fff00000fff;
+    *value = (v | v >> 20) & 0xffffff;
+    return true;
+}
+
+/* Not by memcmp(), whose loop costs more than all other checks of a header. */
+static bool is_ustar(const struct tar_header *h)
+{
+    uint32_t four;
+
+    __builtin_memcpy(&four, h->magic, sizeof four);
+    return four == 0x61747375 /* "usta" */ && h->magic[4] == 'r';
+}
+
+/* A header's size field: octal digits, blanks before them, closed by NUL or a blank. */
+static bool parse_size(const char field[12], uint64_t *value)
+{
+    uint64_t v = 0, high, low;
+    unsigned i = 0;
+
+    /* As tar writes it: eleven digits, of which five are in both groups. */
+    if (parse_eight(field, &high) && parse_eight(field + 3, &low) &&
+        (field[11] == '\0' || field[11] == ' ')) {
+        *value = high >> 15 << 24 | low;
+        return true;
     }
-    for (; n > 0 && *s >= '0' && *s <= '7'; s++, n--)
-        v = v << 3 | (uint64_t)(*s - '0');
+    while (i < 12 && field[i] == ' ')
+        i++;
+    for (; i < 12 && field[i] >= '0' && field[i] <= '7'; i++)
+        v = v << 3 | (uint64_t)(field[i] - '0');
     *value = v;
-    return n == 0 || *s == '\0' || *s == ' ';
+    return i == 12 || field[i] == '\0' || field[i] == ' ';
 }
 
 /*
@@ -61,8 +95,8 @@ static bool read_next(void)
 
         if (left < 2 * sizeof *h || h->name[0] == '\0' || n_files == MAX_FILES)
             break;
-        if (memcmp(h->magic, "ustar", 5) != 0 || h->name[sizeof h->name - 1] != '\0' ||
-            !parse_octal(h->size, sizeof h->size, &size) || size > left - sizeof *h) {
+        if (!is_ustar(h) || h->name[sizeof h->name - 1] != '\0' || !parse_size(h->size, &size) ||
+            size > left - sizeof *h) {
             printk("initrd: what lies at byte %lu is no tar header; the rest is ignored\n",
                    next_header - boot_info.initrd_start);
             break;

@@ -1,5 +1,6 @@
 # The initrds that the guest tests boot with.
-GUEST_FIXTURES := $(addprefix $(BUILD)/tests/guest/,own.tar bare.tar bad.tar noise.tar cut.tar)
+GUEST_FIXTURES := $(addprefix $(BUILD)/tests/guest/,own.tar bare.tar bad.tar noise.tar cut.tar \
+		    blank.tar size.tar)
 
 tests: $(GUEST_FIXTURES)
 
