@@ -143,18 +143,25 @@ void client_print_json(const json_t *value)
     (void)putchar('\n');
 }
 
+/* Above the letters, as command_bad_option() wants it. */
+enum {
+    OPT_JSON = 256,
+    OPT_FORCE,
+    OPT_TIMEOUT,
+};
+
 bool client_options(const struct command *cmd, int argc, char **argv, bool wants_name,
                     struct client_options *o, int *status)
 {
     static const struct option all[] = {
-        { "json", no_argument, NULL, 'j' },
+        { "json", no_argument, NULL, OPT_JSON },
         { "help", no_argument, NULL, 'h' },
-        { "force", no_argument, NULL, 'f' },
-        { "timeout", required_argument, NULL, 't' },
+        { "force", no_argument, NULL, OPT_FORCE },
+        { "timeout", required_argument, NULL, OPT_TIMEOUT },
         { NULL, 0, NULL, 0 },
     };
     static const struct option common[] = {
-        { "json", no_argument, NULL, 'j' },
+        { "json", no_argument, NULL, OPT_JSON },
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
@@ -165,14 +172,14 @@ bool client_options(const struct command *cmd, int argc, char **argv, bool wants
     optind = 0;
     *status = STATUS_OK;
     while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
-        if (opt == 'j') {
+        if (opt == OPT_JSON) {
             o->json = true;
-        } else if (opt == 'f') {
+        } else if (opt == OPT_FORCE) {
             o->force = true;
         } else if (opt == 'h') {
             *status = command_help(cmd);
             return false;
-        } else if (opt != 't') {
+        } else if (opt != OPT_TIMEOUT) {
             *status = command_bad_option(cmd, argv, opt);
             return false;
         } else if (parse_seconds("--timeout", optarg, &o->timeout_s, &err)) {

@@ -50,7 +50,10 @@ int command_status(int code);
 /* Prints the command's help on stdout. Returns STATUS_OK. */
 int command_help(const struct command *cmd);
 
-/* For getopt_long's '?' and ':': names the option of argv that is wrong. */
+/*
+ * For getopt_long's '?' and ':': names the option of argv that is wrong. The table's values, but
+ * for --help's 'h', are above UCHAR_MAX, which tells them from letters.
+ */
 int command_bad_option(const struct command *cmd, char **argv, int opt);
 
 #endif

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -45,8 +46,15 @@ int command_fail(int status, const char *fmt, ...)
 int command_bad_option(const struct command *cmd, char **argv, int opt)
 {
     const char *arg = argv[optind - 1];
-    const char *what = opt == ':' ? "needs a value" : "is no option of it, or takes no value";
+    const char *what = "is no option of it";
+    char letter[3] = { '-', (char)optopt, '\0' };
 
+    if (opt == ':')
+        what = "needs a value";
+    else if (optopt == 'h' || optopt > UCHAR_MAX) /* one that exists, given as --NAME=VALUE */
+        what = "takes no value";
+    else if (optopt) /* of -m64, say, which optind has not passed yet */
+        arg = letter;
     return command_fail(STATUS_USAGE, "%s: %s %s; see 'twofold %s --help'", cmd->name, arg, what,
                         cmd->name);
 }

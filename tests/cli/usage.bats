@@ -24,6 +24,16 @@ kernel() {
     [[ $status -eq 2 && -z $output && $stderr == *"usage: twofold COMMAND"* ]]
 }
 
+@test "an option that is not known, or has a value that it does not take, is named" {
+    wrong "run: -m is no option" run -m64 "$(kernel)"
+    wrong "run: -x is no option" run -xh "$(kernel)"
+    wrong "ps: --foo is no option" ps --foo
+    wrong "ps: -v is no option" ps --json -v
+    wrong "ps: --help=3 takes no value" ps --help=3
+    wrong "stop: --force=1 takes no value" stop --force=1 name
+    wrong "run: --mem needs a value" run "$(kernel)" --mem
+}
+
 @test "an unknown command" {
     wrong "'rum'" rum
     wrong "'rum'" help rum
