@@ -62,6 +62,9 @@ load helper
     # The completion knows the commands and the options.
     run bash -c 'PATH=$PWD/bin:$PATH; . share/bash-completion/completions/twofold
         COMP_WORDS=(twofold pa); COMP_CWORD=1; _twofold; echo "${COMPREPLY[*]}"
-        COMP_WORDS=(twofold run --back); COMP_CWORD=2; _twofold; echo "${COMPREPLY[*]}"'
-    [[ ${lines[0]} == pause && ${lines[1]} == --backing ]]
+        COMP_WORDS=(twofold run --back); COMP_CWORD=2; _twofold; echo "${COMPREPLY[*]}"
+        COMP_WORDS=(twofold run --backing = me); COMP_CWORD=4; _twofold; echo "${COMPREPLY[*]}"
+        COMP_WORDS=(twofold run --console =); COMP_CWORD=3; _twofold; echo "${COMPREPLY[*]}"'
+    [[ ${lines[0]} == pause && ${lines[1]} == --backing && ${lines[2]} == memfd ]]
+    [[ ${lines[3]} == "stdio pty file:" ]]
 }

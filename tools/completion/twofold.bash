@@ -35,6 +35,12 @@ _twofold_run() {
 _twofold() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} options="--json --help"
     local commands
+    # bash splits --backing=th at the sign: three words.
+    if [[ $cur == = ]]; then
+        cur=
+    elif [[ $prev == = ]]; then
+        prev=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
     # `twofold --help` is the one list of commands.
     commands=$(twofold --help 2>/dev/null | awk '/^  [a-z]/ { print $1 }')
     COMPREPLY=()
