@@ -66,13 +66,22 @@ $(BUILD)/obj/%.o: %.c
 # Headers that a rule makes have to be there before the first compilation.
 $(LIB_OBJ) $(TOOL_OBJ): | $(GENERATED)
 
-$(LIB): $(LIB_OBJ)
+$(LIB): $(LIB_OBJ) $(BUILD)/objects.list
 	@echo "  AR      $@"
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcs $@ $(LIB_OBJ)
 
-$(BUILD)/twofold: $(TOOL_OBJ) $(LIB)
+$(BUILD)/twofold: $(TOOL_OBJ) $(LIB) $(BUILD)/objects.list
 	@echo "  LD      $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(TOOL_OBJ) $(LIB) $(LDLIBS)
+
+# A .list file changes when a source file comes or goes: what was linked of it is then stale.
+$(BUILD)/objects.list: LIST = $(LIB_OBJ) $(TOOL_OBJ)
+%.list: FORCE
+	@mkdir -p $(@D)
+	@echo '$(LIST)' | cmp -s - $@ || echo '$(LIST)' >$@
+
+.PHONY: FORCE
+FORCE:
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d)
 

@@ -40,7 +40,8 @@ $(GUEST_DIR)/bin/%: $(GUEST_DIR)/obj/guest/user/%.o $(GUEST_ULIB_OBJ) $(GUEST_UL
 	$(Q)objcopy --strip-all $@.debug $@
 
 # Without dates or owners, so that equal programs give an equal archive.
-$(GUEST_DIR)/initrd.tar: $(GUEST_PROGS) guest/mkinitrd
+$(GUEST_DIR)/programs.list: LIST = $(GUEST_PROGS)
+$(GUEST_DIR)/initrd.tar: $(GUEST_PROGS) guest/mkinitrd $(GUEST_DIR)/programs.list
 	@echo "  TAR     $@"
 	$(Q)guest/mkinitrd $@ $(sort $(GUEST_PROGS))
 
@@ -72,7 +73,8 @@ GUEST_KLINK = $(CC) $(GUEST_LD) -Wl,-T,$(GUEST_KLD) -Wl,-z,max-page-size=4096 \
 
 # Two links: the second adds the symbol table that the first one's nm gives. The table
 # is the last of rodata, so no address changes; that is checked.
-$(BUILD)/guest.elf: $(GUEST_KOBJ) $(GUEST_KLD) guest/kernel/ksyms.awk
+$(GUEST_DIR)/kernel.list: LIST = $(GUEST_KOBJ)
+$(BUILD)/guest.elf: $(GUEST_KOBJ) $(GUEST_KLD) guest/kernel/ksyms.awk $(GUEST_DIR)/kernel.list
 	@echo "  LD      $@"
 	$(Q)awk -f guest/kernel/ksyms.awk /dev/null >$(GUEST_DIR)/ksyms0.S
 	$(Q)$(CC) -c -o $(GUEST_DIR)/ksyms0.o $(GUEST_DIR)/ksyms0.S

@@ -124,6 +124,7 @@ static int identify(struct boot_image *img, struct error *err)
 static int outside_ram(const struct boot_image *img, const struct memory *mem,
                        const struct boot_segment *s, struct error *err)
 {
+    const struct boot_segment *last = &img->segment[img->segments - 1];
     uint64_t end = s->at + s->size, need = end;
 
     if (s->at < MEMORY_HOLE_END && end > MEMORY_HOLE_START)
@@ -131,7 +132,10 @@ static int outside_ram(const struct boot_image *img, const struct memory *mem,
                          "kernel '%s': 0x%" PRIx64 "-0x%" PRIx64
                          " is not RAM whatever --mem is: devices are at 0x%" PRIx64 "-0x%" PRIx64,
                          img->file.path, s->at, end - 1, MEMORY_HOLE_START, MEMORY_HOLE_END - 1);
-    if (s->at >= MEMORY_HOLE_END)
+    /* Sorted: the last one says what helps, unless it is wrong itself. */
+    if (last->size <= MEMORY_HOLE_START && last->at <= MEMORY_HOLE_START - last->size)
+        need = last->at + last->size;
+    else if (s->at >= MEMORY_HOLE_END)
         need -= MEMORY_HOLE_END - MEMORY_HOLE_START;
     return error_set(err, -EINVAL,
                      "kernel '%s' loads up to 0x%" PRIx64 ", but the VM has %" PRIu64
