@@ -12,6 +12,7 @@
 #define QUANTUM_NS  10000000ul
 #define SHORTEST_NS 50000ul /* where ring 0 is interpreted, an interrupt takes 0.3 ms */
 #define LONGEST_NS  900000000ul
+#define LEAST_NS    1000000ul /* what a thread gets before another may take the CPU */
 
 #define MSR_FS_BASE        0xc0000100
 #define MSR_KERNEL_GS_BASE 0xc0000102
@@ -435,9 +436,21 @@ static void preempt(void)
 {
     struct cpu *c = this_cpu();
     struct run_queue *q = &queues[c->id];
+    uint64_t ran;
 
     lock_acquire(&sched_lock);
     wake_sleepers(q);
+    ran = clock_ns() - c->current->run_since;
+    if (q->head != NULL && ran < LEAST_NS) {
+        /*
+         * Where ring 0 is slow, a sleeper's interrupt may wait already when the switch to this
+         * thread is done: it would lose the CPU each time before its first instruction.
+         */
+        q->timer_ns = c->current->run_since + LEAST_NS + SHORTEST_NS;
+        apic_timer_once(LEAST_NS + SHORTEST_NS - ran);
+        lock_release(&sched_lock);
+        return;
+    }
     set_timer(q);
     if (q->head == NULL) {
         lock_release(&sched_lock);
