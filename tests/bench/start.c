@@ -44,10 +44,12 @@ static void bench_first(const struct bench_options *o)
     print_row("bare KVM: same guest, no devices", &b, "ms");
 }
 
-static void bench_exit(const struct bench_options *o)
+/* `file` in the build folder with `args`, started and ended by both, in turns. */
+static void against_microvm(const struct bench_options *o, const char *title, const char *file,
+                            const char *args, const char *text)
 {
     char twofold[512], guest[512];
-    const char *ours[] = { twofold, "run", guest, "--", "hello", NULL };
+    const char *ours[] = { twofold, "run", guest, "--", args, NULL };
     const char *microvm[] = { "qemu-system-x86_64",
                               "-accel",
                               "kvm",
@@ -69,17 +71,17 @@ static void bench_exit(const struct bench_options *o)
                               "-kernel",
                               guest,
                               "-append",
-                              "hello",
+                              args,
                               NULL };
     struct samples a = { .n = 0 }, b = { .n = 0 };
 
     snprintf(twofold, sizeof(twofold), "%s/twofold", o->build);
-    snprintf(guest, sizeof(guest), "%s/guest.elf", o->build);
+    snprintf(guest, sizeof(guest), "%s/%s", o->build, file);
     for (unsigned i = 0; i < o->runs; i++) {
-        sample_add(&a, timed_run(ours, 0, "Hello") / 1e6);
-        sample_add(&b, timed_run(microvm, 1, "Hello") / 1e6); /* (0 << 1) | 1 */
+        sample_add(&a, timed_run(ours, 0, text) / 1e6);
+        sample_add(&b, timed_run(microvm, 1, text) / 1e6); /* (0 << 1) | 1 */
     }
-    puts("start to exit of the tiny guest running `hello` (256 MiB, 1 vCPU)");
+    printf("start to exit of %s (256 MiB, 1 vCPU)\n", title);
     print_row("twofold run", &a, "ms");
     print_row("qemu-system-x86_64 -accel kvm -M microvm", &b, "ms");
     print_ratio("QEMU / twofold", &b, &a, "at least 10", 10, INFINITY);
@@ -88,5 +90,6 @@ static void bench_exit(const struct bench_options *o)
 void bench_start(const struct bench_options *o)
 {
     bench_first(o);
-    bench_exit(o);
+    against_microvm(o, "a kernel that ends at once", "tests/kernels/bench_first.elf", "", "x");
+    against_microvm(o, "the tiny guest running `hello`", "guest.elf", "hello", "Hello");
 }
