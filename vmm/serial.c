@@ -350,6 +350,9 @@ static bool write_register(struct serial *s, unsigned reg, uint8_t value)
             s->dll = value;
             return false;
         }
+        /* The write serves an interrupt that waits, and the byte's departure is a new one. */
+        s->thre_pending = false;
+        update_irq(s);
         s->thre_pending = true;
         if (!(s->mcr & MCR_LOOP))
             return true;
@@ -460,8 +463,10 @@ bool serial_input(struct serial *s, const unsigned char *buf, size_t len)
             s->wire[(s->wire_head + s->wire_count++) & (s->wire_size - 1)] = buf[i];
         update_irq(s);
     }
-    s->wire_held = s->wire_count >= WIRE_ENOUGH;
-    room = !s->wire_held;
+    room = s->wire_count < WIRE_ENOUGH;
+    /* Stays until the guest has read: who asks now is not always who was held before. */
+    if (!room)
+        s->wire_held = true;
     pthread_mutex_unlock(&s->lock);
     return room;
 }

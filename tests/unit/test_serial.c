@@ -211,6 +211,19 @@ static void transmit_interrupt(void **state)
     assert_int_equal(t.level, 1);
 }
 
+/* A driver may serve it by writing alone: each byte is an edge, which is all that a PIC sees. */
+static void transmit_interrupt_is_an_edge_for_each_byte(void **state)
+{
+    (void)state;
+    out(IER, 0x02);
+    assert_int_equal(t.edges, 1);
+    for (unsigned n = 2; n < 5; n++) {
+        out(DATA, 'x');
+        assert_int_equal(t.level, 1);
+        assert_int_equal(t.edges, n);
+    }
+}
+
 static void receive_comes_before_transmit(void **state)
 {
     (void)state;
@@ -420,6 +433,25 @@ static void much_unread_input_holds_the_host(void **state)
     free(bytes);
 }
 
+/* An attached console types while stdin is held: stdin must still be asked for more later. */
+static void input_beside_a_held_host_does_not_forget_it(void **state)
+{
+    enum { ENOUGH = 64 << 10 };
+    unsigned char *bytes = calloc(1, ENOUGH);
+
+    (void)state;
+    assert_non_null(bytes);
+    assert_false(serial_input(t.serial, bytes, ENOUGH));
+    for (int i = 0; i < ENOUGH / 4; i++)
+        in(DATA);
+    assert_int_equal(t.asked_for_more, 0);
+    assert_true(serial_input(t.serial, bytes, 1));
+    for (int i = 0; i < ENOUGH / 2; i++)
+        in(DATA);
+    assert_int_equal(t.asked_for_more, 1);
+    free(bytes);
+}
+
 /* A guest that never reads can't make the monitor grow without bound. */
 static void unread_input_is_bounded(void **state)
 {
@@ -506,6 +538,7 @@ int main(void)
         TEST(receive_interrupt_rises_and_falls),
         TEST(trigger_levels),
         TEST(transmit_interrupt),
+        TEST(transmit_interrupt_is_an_edge_for_each_byte),
         TEST(receive_comes_before_transmit),
         TEST(loopback_data),
         TEST(overrun_interrupt),
@@ -518,6 +551,7 @@ int main(void)
         TEST(polling_without_rts_still_reads),
         TEST(long_input_stays_in_order),
         TEST(much_unread_input_holds_the_host),
+        TEST(input_beside_a_held_host_does_not_forget_it),
         TEST(unread_input_is_bounded),
         TEST(wide_access_is_one_to_each_register),
         TEST(input_from_another_thread),
