@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -314,7 +315,12 @@ static int listen_on(struct control *c, struct error *err)
         return code;
     c->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (c->listen_fd < 0 || bind(c->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) ||
+    /*
+     * Mode 0600 whatever the umask: the folder may be one that others can look into.
+     * Before bind(), so that there is no moment with another mode.
+     */
+    if (c->listen_fd < 0 || fchmod(c->listen_fd, 0600) ||
+        bind(c->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) ||
         listen(c->listen_fd, SOMAXCONN))
         return error_set(err, -errno, "the control socket '%s' can't be opened: %s", addr.sun_path,
                          strerror(errno));

@@ -46,7 +46,10 @@ static int perform_pause(struct vm *vm, const json_t *arguments, struct outcome 
 
     (void)arguments;
     if (code)
-        return error_set(&out->err, code, "the VM can't be paused: %s", strerror(-code));
+        return error_set(&out->err, code, "the VM can't be paused: %s",
+                         code == -EBUSY ? "a vCPU waits in a device, as for a stalled reader of "
+                                          "its output; try again when that reads"
+                                        : "it has ended");
     out->result = control_status(vm);
     return 0;
 }
@@ -57,7 +60,7 @@ static int perform_resume(struct vm *vm, const json_t *arguments, struct outcome
 
     (void)arguments;
     if (code)
-        return error_set(&out->err, code, "the VM can't be resumed: %s", strerror(-code));
+        return error_set(&out->err, code, "the VM can't be resumed: it has ended");
     out->result = control_status(vm);
     return 0;
 }
