@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -269,6 +270,9 @@ static int run_vm(const struct vm_config *cfg)
     code = vm_create(&vm, cfg, &err);
     if (!code)
         code = control_create(&control, vm, &err);
+    /* Not before the name is ours: it may be the file of a VM that runs. */
+    if (!code && cfg->trace && cfg->trace != stderr)
+        (void)!ftruncate(fileno(cfg->trace), 0);
     if (!code)
         code = vm_start(vm, &err);
     if (!code)
@@ -282,9 +286,16 @@ static int run_vm(const struct vm_config *cfg)
 
 static int open_trace(struct run_options *o)
 {
+    int fd;
+
     if (!o->trace)
         return STATUS_OK;
-    o->cfg.trace = o->trace_path ? fopen(o->trace_path, "we") : stderr;
+    o->cfg.trace = stderr;
+    if (!o->trace_path)
+        return STATUS_OK;
+    /* Not emptied yet; see run_vm(). */
+    fd = open(o->trace_path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+    o->cfg.trace = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (!o->cfg.trace)
         return command_fail(STATUS_USAGE, "--trace: '%s' can't be written: %s", o->trace_path,
                             strerror(errno));

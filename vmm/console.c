@@ -349,7 +349,8 @@ static int open_pty(struct console *con, struct error *err)
 static int open_file(struct console *con, const char *path, struct error *err)
 {
     con->own_out = true;
-    con->out_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+    /* Emptied by console_start(): until then it may be the file of a VM that runs. */
+    con->out_fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
     if (con->out_fd < 0)
         return error_set(err, -EINVAL, "--console file: '%s' can't be written: %s", path,
                          strerror(errno));
@@ -408,6 +409,13 @@ void console_on_input(struct console *con, console_input fn, console_quit quit, 
     con->input = fn;
     con->quit = quit;
     con->ctx = ctx;
+}
+
+void console_start(struct console *con)
+{
+    /* A device or a FIFO can't be emptied, nor need it be. */
+    if (con->kind == CONSOLE_FILE)
+        (void)!ftruncate(con->out_fd, 0);
 }
 
 const char *console_pty_name(const struct console *con)

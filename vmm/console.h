@@ -32,11 +32,14 @@ typedef void (*console_quit)(void *ctx, const char *why);
  * Opens the host end. With CONSOLE_STDIO and a terminal in the foreground, the
  * terminal is put in raw mode until console_destroy(), also when the process is
  * killed by a catchable signal. Other kinds of stdin are read until their end.
- * `path` is for CONSOLE_FILE, which is emptied first.
+ * `path` is for CONSOLE_FILE, which console_start() empties.
  */
 int console_create(struct console **out, enum console_kind kind, const char *path,
                    struct io_loop *loop, struct error *err);
 void console_on_input(struct console *con, console_input fn, console_quit quit, void *ctx);
+
+/* The VM starts: nothing stands against it any more, and the console's file is emptied. */
+void console_start(struct console *con);
 
 /*
  * Bytes from the guest, from any thread. A slow reader of stdout slows the

@@ -34,6 +34,8 @@ int vm_start(struct vm *vm, struct error *err)
     int rc = vm_events_start(vm, err);
 
     if (rc == 0)
+        console_start(vm->con);
+    if (rc == 0)
         rc = io_start(vm, err);
     (void)pthread_mutex_lock(&vm->lock);
     if (rc == 0 && vm->state == VM_CREATED)

@@ -105,6 +105,7 @@ sockets() {
     wait_for full
     run --separate-stderr tf pause stalled
     refused 1
+    [[ $stderr == *"stalled reader"* ]]
     [[ $(stat_of stalled 'd["state"]') == running ]]
     cat <&4 >/dev/null 3>&- &
     vm_pids+=("$!")
@@ -155,6 +156,29 @@ sockets() {
     refused 1
     [[ $stderr == *"'twin' runs already"* ]]
     [[ $(stat_of twin 'd["pid"]') == "$pid" ]]
+}
+
+@test "a start that is refused for its name leaves the console and trace file alone" {
+    need_kvm
+    start same "$KERNELS/spin.elf"
+    echo precious >"$BATS_TEST_TMPDIR/log"
+    echo precious >"$BATS_TEST_TMPDIR/trace"
+    run --separate-stderr tf run --name same --console "file:$BATS_TEST_TMPDIR/log" \
+        --trace="$BATS_TEST_TMPDIR/trace" "$KERNELS/spin.elf"
+    refused 1
+    [[ $(<"$BATS_TEST_TMPDIR/log") == precious && $(<"$BATS_TEST_TMPDIR/trace") == precious ]]
+    # One that runs empties them first.
+    tf run --console "file:$BATS_TEST_TMPDIR/log" --trace="$BATS_TEST_TMPDIR/trace" \
+        "$KERNELS/cli_args.elf" || true
+    run ! grep -q precious "$BATS_TEST_TMPDIR/log" "$BATS_TEST_TMPDIR/trace"
+}
+
+@test "the socket is its owner's alone, whatever the umask and the folder's mode" {
+    need_kvm
+    mkdir -m 755 "$XDG_RUNTIME_DIR/twofold"
+    umask 0
+    start open "$KERNELS/spin.elf"
+    [[ $(stat -c %a "$XDG_RUNTIME_DIR/twofold/open.sock") == 600 ]]
 }
 
 @test "eight starts of one name at once: one runs" {
