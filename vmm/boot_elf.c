@@ -15,6 +15,13 @@
 #define NOTE_NAME         "Xen"
 #define NOTE_PHYS32_ENTRY 18
 
+/*
+ * Kernels have about ten program headers and a page of notes. libelf keeps a copy of
+ * each PT_NOTE, so that without limits a small file could cost gigabytes.
+ */
+#define HEADERS_MAX 256
+#define NOTES_MAX   (64u << 10)
+
 static int check_header(const struct boot_file *file, const GElf_Ehdr *ehdr, struct error *err)
 {
     bool is_64bit = ehdr->e_ident[EI_CLASS] == ELFCLASS64;
@@ -61,11 +68,17 @@ static int add_segment(struct boot_image *img, size_t index, const GElf_Phdr *ph
 static int read_notes(const struct boot_file *file, Elf *e, const GElf_Phdr *ph,
                       struct boot_elf *elf, struct error *err)
 {
-    Elf_Data *data = elf_getdata_rawchunk(e, (int64_t)ph->p_offset, ph->p_filesz,
-                                          ph->p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR);
     size_t at = 0, next, name, desc;
+    Elf_Data *data;
     GElf_Nhdr note;
 
+    if (ph->p_filesz > NOTES_MAX)
+        return error_set(err, -EINVAL,
+                         "kernel '%s' has 0x%" PRIx64 " bytes of notes, no kernel's are that many: "
+                         "the file is damaged",
+                         file->path, ph->p_filesz);
+    data = elf_getdata_rawchunk(e, (int64_t)ph->p_offset, ph->p_filesz,
+                                ph->p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR);
     while (data && (next = gelf_getnote(data, at, &note, &name, &desc)) > 0) {
         const uint8_t *bytes = data->d_buf;
 
@@ -95,6 +108,11 @@ static int read_segments(struct boot_image *img, Elf *e, const GElf_Ehdr *ehdr,
         return error_set(err, -EINVAL,
                          "kernel '%s' has no program headers: nothing says where it loads",
                          img->file.path);
+    if (count > HEADERS_MAX)
+        return error_set(err, -EINVAL,
+                         "kernel '%s' has %zu program headers, no kernel has more than %d: the "
+                         "file is damaged",
+                         img->file.path, count, HEADERS_MAX);
     img->segment = calloc(count, sizeof(*img->segment));
     if (!img->segment)
         return error_set(err, -ENOMEM, "kernel '%s': out of memory", img->file.path);

@@ -262,6 +262,28 @@ static void no_note(void **state)
     refuse_elf(spec, "neither a PVH note nor a multiboot header");
 }
 
+/* What libelf would copy is bounded: a file of some megabytes must not cost gigabytes. */
+static void absurd_headers_and_notes(void **state)
+{
+    struct image_spec spec = good();
+    Elf64_Ehdr *ehdr = (Elf64_Ehdr *)(void *)f.img.bytes;
+    Elf64_Phdr *ph;
+
+    (void)state;
+    image_elf(&f.img, &spec);
+    memset(f.img.bytes + f.img.size, 0, sizeof(f.img.bytes) - f.img.size);
+    f.img.size = sizeof(f.img.bytes);
+    ehdr->e_phnum = 257;
+    refuse(NULL, "257 program headers");
+
+    image_elf(&f.img, &spec);
+    ph = (Elf64_Phdr *)(void *)(f.img.bytes + ehdr->e_phoff);
+    while (ph->p_type != PT_NOTE)
+        ph++;
+    ph->p_filesz = (64u << 10) + 1;
+    refuse(NULL, "0x10001 bytes of notes");
+}
+
 static void note_of_wrong_size(void **state)
 {
     struct image_spec spec = good();
@@ -560,6 +582,7 @@ int main(void)
         TEST(no_segments),
         TEST(no_note),
         TEST(note_of_wrong_size),
+        TEST(absurd_headers_and_notes),
         TEST(file_larger_than_memory),
         TEST(offset_beyond_the_file),
         TEST(overlapping_segments),
