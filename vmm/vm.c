@@ -217,6 +217,7 @@ static int vm_build(struct vm *vm, struct error *err)
 int vm_create(struct vm **out, const struct vm_config *cfg, struct error *err)
 {
     struct vm *vm = calloc(1, sizeof(*vm));
+    pthread_condattr_t attr;
     int rc;
 
     *out = NULL;
@@ -228,7 +229,11 @@ int vm_create(struct vm **out, const struct vm_config *cfg, struct error *err)
     vm->fd = vm->kvm.fd = vm->signal_fd = vm->timer_fd = -1;
     vm->state = VM_CREATED;
     (void)pthread_mutex_init(&vm->lock, NULL);
-    (void)pthread_cond_init(&vm->changed, NULL);
+    /* vm_pause() waits for seconds, not for a time of day that someone may set. */
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&vm->changed, &attr);
+    (void)pthread_condattr_destroy(&attr);
 
     rc = vm_build(vm, err);
     if (rc < 0) {

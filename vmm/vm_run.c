@@ -104,7 +104,7 @@ int vm_pause(struct vm *vm)
     struct timespec until;
     int rc = 0;
 
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += PAUSE_PATIENCE_S;
     (void)pthread_mutex_lock(&vm->lock);
     if (vm->state == VM_RUNNING) {
