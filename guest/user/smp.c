@@ -73,13 +73,13 @@ static unsigned cpus_switched(const uint64_t *before)
 /*
  * One process more than there are CPUs, all of them busy until the last one is there and
  * a second CPU took one: on an emulator a CPU may need longer to wake than five forks take.
+ * Were there no second one, they would not end, and the test's time-out would tell.
  */
 static void test_spread(void)
 {
-    unsigned n = n_cpus < 8 ? n_cpus + 1 : 9, used = 0;
+    unsigned n = n_cpus < 8 ? n_cpus + 1 : 9;
     uint32_t all = info_general().started + n;
     uint64_t before[64] = { 0 };
-    uint64_t seen = 0;
 
     for (unsigned i = 0; i < n_cpus && i < 64; i++)
         before[i] = switches_of(i);
@@ -96,12 +96,8 @@ static void test_spread(void)
     for (unsigned i = 0; i < n; i++) {
         struct sys_status end = wait_for(-1);
 
-        if (check(end.vector == -1 && end.code < (int)n_cpus, "a process ended with %d", end.code))
-            seen |= 1ul << end.code;
+        check(end.vector == -1 && end.code < (int)n_cpus, "a process ended with %d", end.code);
     }
-    for (; seen != 0; seen &= seen - 1)
-        used++;
-    check(n_cpus == 1 || used > 1, "%u processes all ran on one of %u CPUs", n, n_cpus);
 }
 
 int main(void)
