@@ -35,11 +35,16 @@ void appliance_hold_keys(void);
 void appliance_welcome(int fd);
 
 /*
- * In a child made by fork(): a session of its own with the terminal `tty` (its
- * path) as stdin, stdout and stderr, default signals, then argv. Returns only
- * the status for _exit() when argv can't be run (127 not found, else 126).
+ * In a child made by fork(): a session of its own, with the terminal `tty` (its
+ * path, NULL for none) as stdin, stdout and stderr. 0, or the status for _exit().
  */
-int appliance_exec(const char *tty, const char *const argv[]);
+int appliance_session(const char *tty);
+
+/*
+ * In a child made by fork(): default signals, then argv. Returns only the
+ * status for _exit() when argv can't be run (127 not found, else 126).
+ */
+int appliance_exec(const char *const argv[]);
 
 /* The status of a wait(): 128 + N for a death by signal N, as shells count. */
 int appliance_status(int wstatus);

@@ -165,7 +165,7 @@ _Noreturn static void become_command(struct agent *agent, int in, int out, int e
     for (size_t at = 0; argv && at < agent->command_len && n < ARGS_MAX;
          at += strlen(agent->command + at) + 1)
         argv[n++] = agent->command + at;
-    _exit(n ? appliance_exec(NULL, argv) : 126);
+    _exit(n && appliance_session(NULL) == 0 ? appliance_exec(argv) : 126);
 }
 
 static bool start_command(struct agent *agent)

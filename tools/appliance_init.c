@@ -6,6 +6,7 @@
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "tools/appliance.h"
@@ -77,12 +78,41 @@ static int consoles(char names[CONSOLES_MAX][32])
     return count;
 }
 
+/*
+ * Leads a session on `tty` in which argv runs; returns its status. The leader's end hangs
+ * the terminal up, which discards what it has not sent: it waits for that first.
+ */
+static int lead(const char *tty, const char *const argv[])
+{
+    static const int from_terminal[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTOU, SIGHUP };
+    const size_t count = sizeof(from_terminal) / sizeof(from_terminal[0]);
+    int wstatus = 0, status = appliance_session(tty);
+    pid_t child;
+
+    if (status)
+        return status;
+    for (size_t i = 0; i < count; i++)
+        (void)signal(from_terminal[i], SIG_IGN);
+    child = fork();
+    if (child < 0)
+        return 126;
+    if (child == 0) {
+        for (size_t i = 0; i < count; i++)
+            (void)signal(from_terminal[i], SIG_DFL);
+        _exit(appliance_exec(argv));
+    }
+    while (waitpid(child, &wstatus, 0) < 0 && errno == EINTR)
+        ;
+    (void)tcdrain(STDOUT_FILENO);
+    return appliance_status(wstatus);
+}
+
 static pid_t start(const char *tty, const char *const argv[])
 {
     pid_t pid = fork();
 
     if (pid == 0)
-        _exit(appliance_exec(tty, argv));
+        _exit(lead(tty, argv));
     return pid;
 }
 

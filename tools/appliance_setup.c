@@ -230,25 +230,31 @@ int appliance_status(int wstatus)
     return WIFSIGNALED(wstatus) ? 128 + WTERMSIG(wstatus) : WEXITSTATUS(wstatus);
 }
 
-int appliance_exec(const char *tty, const char *const argv[])
+int appliance_session(const char *tty)
+{
+    int fd;
+
+    (void)setsid();
+    if (!tty)
+        return 0;
+    fd = open(tty, O_RDWR);
+    if (fd < 0)
+        return 126;
+    (void)ioctl(fd, TIOCSCTTY, 1);
+    for (int i = 0; i < 3; i++)
+        (void)dup2(fd, i);
+    if (fd > 2)
+        close(fd);
+    return 0;
+}
+
+int appliance_exec(const char *const argv[])
 {
     sigset_t none;
 
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)signal(SIGPIPE, SIG_DFL);
-    (void)setsid();
-    if (tty) {
-        int fd = open(tty, O_RDWR);
-
-        if (fd < 0)
-            return 126;
-        (void)ioctl(fd, TIOCSCTTY, 1);
-        for (int i = 0; i < 3; i++)
-            (void)dup2(fd, i);
-        if (fd > 2)
-            close(fd);
-    }
     execvp(argv[0], (char *const *)argv);
     (void)fprintf(stderr, "twofold: '%s' can't be run in the appliance: %s\n", argv[0],
                   strerror(errno));

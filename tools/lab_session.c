@@ -16,7 +16,7 @@
 #include "vmm/escape.h"
 #include "vmm/terminal.h"
 
-#define HELLO_WAIT     90  /* seconds: ten times what a boot takes on a busy machine */
+#define HELLO_WAIT     45  /* seconds: five times what a boot takes on a busy machine */
 #define HELLO_WAIT_EPT 900 /* a CPU emulated by Bochs */
 #define FILE_TICK      50  /* ms between looks at growing files */
 #define SETTLE         200 /* ms for the rest of a file after its writer ended */
