@@ -3,11 +3,7 @@
  * writes SLP_EN to the PM1a control register that it names. The VM ends with status 0.
  */
 #include "tests/kernels/common.inc"
-
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

@@ -7,10 +7,7 @@
 #define ROUNDS 5
 #define COUNT  2000
 
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

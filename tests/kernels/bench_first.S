@@ -1,8 +1,5 @@
 /* PVH, 32 bit: the first instructions send one byte to COM1, then the VM ends. For `make bench`: start to first instruction. */
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18			/* name size, descriptor size, XEN_ELFNOTE_PHYS32_ENTRY */
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

@@ -1,8 +1,5 @@
 /* PVH, 32 bit: sends one byte to COM1 and halts for ever. For `make bench`: the monitor's own memory. */
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

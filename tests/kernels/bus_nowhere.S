@@ -1,10 +1,6 @@
 /* Ports and memory without a device: reads are all ones, writes go nowhere. */
 #include "tests/kernels/common.inc"
-
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

@@ -3,11 +3,7 @@
  * the command line starts with, 0 without one.
  */
 #include "tests/kernels/common.inc"
-
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

@@ -1,10 +1,6 @@
 /* Writes to the POST port for ever: a counter that moves as long as the vCPU runs. */
 #include "tests/kernels/common.inc"
-
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

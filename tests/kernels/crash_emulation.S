@@ -3,11 +3,7 @@
  * The VM crashes: status 127 and a dump with the instruction 0f 38 00 05.
  */
 #include "tests/kernels/common.inc"
-
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

@@ -1,10 +1,6 @@
 /* A jump to where there is no RAM: KVM can't fetch there. Status 127 and a dump. */
 #include "tests/kernels/common.inc"
-
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

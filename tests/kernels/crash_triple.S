@@ -1,10 +1,6 @@
 /* An invalid instruction without an IDT: a triple fault. The VM crashes: status 127 and a dump. */
 #include "tests/kernels/common.inc"
-
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

@@ -9,10 +9,7 @@
 #define LAPIC 0xfee00000
 #define IOAPIC 0xfec00000
 
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

@@ -4,11 +4,7 @@
  * may take long, but must not end early: 20000 counts are 16.8 ms.
  */
 #include "tests/kernels/common.inc"
-
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

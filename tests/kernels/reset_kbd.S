@@ -1,10 +1,6 @@
 /* Resets by the keyboard controller: the VM ends with status 0. */
 #include "tests/kernels/common.inc"
-
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

@@ -9,10 +9,7 @@
 #define VECTOR 0x24			/* 8259s at 0x20: IRQ 4 */
 #define QUEUE 4096
 
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start

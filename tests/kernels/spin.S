@@ -1,10 +1,6 @@
 /* An endless loop without any exit, interrupts off: only --timeout or stop end it. */
 #include "tests/kernels/common.inc"
-
-	.section .note.pvh, "a", @note
-	.long 4, 4, 18
-	.asciz "Xen"
-	.long _start
+#include "tests/kernels/note.inc"
 
 	.text
 	.globl _start
