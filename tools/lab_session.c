@@ -436,7 +436,7 @@ enum lab_end lab_session(struct lab_machine *m, const struct lab_work *work,
 void lab_console_tail(const struct lab_work *work)
 {
     char path[128];
-    char buf[2048];
+    char buf[4096]; /* a whole panic: its first line says what it is about */
     FILE *f;
     size_t n;
 
