@@ -34,7 +34,8 @@ VERSION  := 0.1
 CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD)/gen -DTWOFOLD_VERSION='"$(VERSION)"'
 CFLAGS   += $(CSTD) $(WARN) $(CFLAGS_$(TYPE)) -pthread
 LDFLAGS  += $(LDFLAGS_$(TYPE)) -pthread
-LDLIBS   += -ljansson -lelf -ldl
+# Static where a command other than `run` needs it: a VM's start must not pay for loading it.
+LDLIBS   += -ljansson -lelf -Wl,-Bstatic -lnuma -lncursesw -ltinfo -Wl,-Bdynamic -ldl
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:

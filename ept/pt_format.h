@@ -38,6 +38,29 @@ struct pt_level {
     uint64_t table_reserved; /* must be zero in an entry that refers to a table */
 };
 
+/* Rights of a walk: PT_RIGHT_READ and so on, or-ed. */
+#define PT_RIGHT_READ  (1u << 0)
+#define PT_RIGHT_WRITE (1u << 1)
+#define PT_RIGHT_EXEC  (1u << 2)
+#define PT_RIGHT_USER  (1u << 3) /* for ring 3; formats without that notion always grant it */
+
+/*
+ * Which bits of an entry grant a right (0: granted by every present entry) and which
+ * take one away. A walk has the rights that all of its entries grant.
+ */
+struct pt_rights {
+    uint64_t read, write, exec, user;
+    uint64_t no_exec;
+};
+
+/* Whose rules the checks after the walk follow, and who defines the error code. */
+enum pt_rules {
+    PT_RULES_X86, /* error code of #PF */
+    PT_RULES_EPT, /* exit qualification of an EPT violation */
+    PT_RULES_NPT, /* EXITINFO1 of a nested page fault */
+    PT_RULES_VTD, /* fault reason of a DMA remapping fault */
+};
+
 struct pt_format {
     const char *name;
     uint8_t levels;      /* 0: no translation, output is input */
@@ -47,7 +70,26 @@ struct pt_format {
     uint64_t present;    /* an entry is present when any of these bits is set */
     uint64_t table_addr; /* bits of an entry that are the next table's address */
     uint64_t root_addr;  /* bits of the root register that are the root table's address */
+    enum pt_rules rules;
+    struct pt_rights rights;
+    uint64_t accessed; /* set by hardware in each entry used; 0: the format has none */
+    uint64_t dirty;    /* set in the leaf by a write */
     struct pt_level level[PT_LEVELS_MAX + 1]; /* [0] is unused */
+};
+
+/*
+ * What a CPU's mode adds to the rights of the entries. All false and zero: the format's own
+ * rights alone, no accessed or dirty bits. Set by x86_pt_space() and its likes.
+ */
+struct pt_policy {
+    bool ad;            /* accessed and dirty bits are kept */
+    bool write_protect; /* CR0.WP */
+    bool no_exec;       /* EFER.NXE: pt_rights.no_exec means something */
+    bool smep, smap;    /* CR4 */
+    bool ac;            /* RFLAGS.AC: SMAP is off for explicit accesses */
+    bool pku, pks;      /* CR4.PKE, CR4.PKS */
+    uint32_t pkru, pkrs;
+    bool exec_only; /* EPT: entries may grant execution without reading */
 };
 
 /*
@@ -59,6 +101,7 @@ struct pt_space {
     uint64_t root;                             /* as in the root register; masked by the walker */
     uint64_t reserved[PT_LEVELS_MAX + 1];      /* by level, in every present entry */
     uint64_t leaf_reserved[PT_LEVELS_MAX + 1]; /* by level, in leaves */
+    struct pt_policy policy;
 };
 
 #endif

@@ -81,6 +81,12 @@ const char *pt_fault_name(enum pt_fault fault)
         return "not canonical";
     case PT_READ_FAILED:
         return "table outside of RAM";
+    case PT_PROTECTION:
+        return "protection violation";
+    case PT_KEY:
+        return "protection key";
+    case PT_MISCONFIG:
+        return "misconfigured";
     }
     return "unknown";
 }

@@ -13,6 +13,9 @@ enum pt_fault {
     PT_RESERVED,      /* the last entry has a reserved bit set */
     PT_NON_CANONICAL, /* the input is wider than the format; nothing was read */
     PT_READ_FAILED,   /* the last entry lies where there is no memory */
+    PT_PROTECTION,    /* mapped, but not for this access (pt_access() only) */
+    PT_KEY,           /* mapped, but a protection key forbids it (pt_access() only) */
+    PT_MISCONFIG,     /* EPT: a combination of bits that has no meaning (pt_access() only) */
 };
 
 /* One entry that the walk read. `at` is an address of the space that the tables lie in. */
@@ -20,14 +23,17 @@ struct pt_ref {
     unsigned level;
     uint64_t at;
     uint64_t raw; /* 0 after PT_READ_FAILED */
+    uint64_t set; /* accessed and dirty bits that hardware would add; pt_access() only */
 };
 
 struct pt_walk {
     enum pt_fault fault;
-    uint64_t output; /* the translated address, offset included; PT_OK only */
-    unsigned level;  /* of the leaf, or of the entry that faulted; 0: none was needed */
-    unsigned shift;  /* log2 of the bytes that the leaf maps; PT_OK only */
-    unsigned count;  /* of `ref` */
+    uint64_t output;     /* the translated address, offset included; PT_OK only */
+    unsigned level;      /* of the leaf, or of the entry that faulted; 0: none was needed */
+    unsigned shift;      /* log2 of the bytes that the leaf maps; PT_OK only */
+    unsigned rights;     /* PT_RIGHT_*, of all entries together; pt_access() only */
+    uint64_t error_code; /* as the format's rules define it, 0 without a fault; pt_access() only */
+    unsigned count;      /* of `ref` */
     struct pt_ref ref[PT_LEVELS_MAX];
 };
 

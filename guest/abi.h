@@ -21,6 +21,7 @@
 
 #define TF_FEATURE_CONSOLE    (1u << 0) /* TF_PORT_CONSOLE is there */
 #define TF_FEATURE_ZEROED_RAM (1u << 1) /* RAM that nobody wrote reads as zero */
+#define TF_FEATURE_MAILBOX    (1u << 2) /* TF_PORT_MAILBOX is there */
 
 /*
  * Console output in one exit: OUT DWORD, TF_PORT_CONSOLE, gpa of a
@@ -34,6 +35,49 @@ struct tf_console {
     uint64_t gpa; /* of the bytes, physically contiguous */
     uint32_t len; /* at most TF_CONSOLE_MAX */
     uint32_t reserved;
+};
+
+/*
+ * The mailbox: what the monitor may look at and ask for. A guest that offers one writes OUT DWORD,
+ * TF_PORT_MAILBOX, gpa of a struct tf_mailbox (below 4 GiB, 64-byte aligned, inside RAM); 0 takes
+ * it back.
+ *
+ * To ask, the monitor fills op and arg, then increments `asked`, and pulses interrupt
+ * TF_MAILBOX_IRQ. The guest fills result and value, sets `done` = `asked`, and writes the mailbox's
+ * gpa to the port once more. One request at a time. Neither side trusts the other's numbers.
+ */
+#define TF_PORT_MAILBOX  0x5f4
+#define TF_MAILBOX_IRQ   5
+#define TF_MAILBOX_MAGIC 0x786f626cu
+
+enum tf_request {
+    TF_REQUEST_NONE,
+    /*
+     * arg[0]: gpa of a page of 4096 bytes. The kernel moves its content to another page of RAM and
+     * lets everything that mapped the one map the other; no gva changes. value[0]: the new gpa.
+     * Errors: -ENOENT (no RAM of the allocator's), -EBUSY (a page of the kernel's, which stays),
+     * -ENOMEM.
+     */
+    TF_REQUEST_MOVE_PAGE,
+};
+
+struct tf_mailbox {
+    uint32_t magic;
+    uint32_t process_max;   /* entries at processes_gpa */
+    uint64_t processes_gpa; /* struct tf_process[process_max], physically contiguous; 0: none */
+    uint32_t op, asked;
+    uint64_t arg[2];
+    int32_t result; /* 0, or a negative errno as Linux numbers it */
+    uint32_t done;
+    uint64_t value[2];
+};
+
+/* One process; an entry of pid 0 is free. The guest writes `pid` last, and clears it first. */
+struct tf_process {
+    int32_t pid;
+    uint32_t reserved;
+    uint64_t root; /* gpa of its top-level table: what CR3 holds while it runs */
+    char name[32]; /* closed by NUL */
 };
 
 /* isa-debug-exit: the value written ends the VM. */

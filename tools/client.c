@@ -95,36 +95,62 @@ static int receive_reply(struct client *c, json_t **reply, struct error *err)
     return 0;
 }
 
-int client_ask(struct client *c, const char *command, json_t **result, struct error *err)
+/* Sends a request as one line; takes the reference of `arguments`. */
+static int send_request(struct client *c, const char *command, json_t *arguments, struct error *err)
+{
+    json_t *request = arguments
+                          ? json_pack("{s:s, s:o}", "command", command, "arguments", arguments)
+                          : json_pack("{s:s}", "command", command);
+    char *line = request ? json_dumps(request, JSON_COMPACT) : NULL;
+    int code = line ? send_all(c, line, strlen(line), err)
+                    : error_set(err, -ENOMEM, "out of memory for a request");
+
+    if (!code)
+        code = send_all(c, "\n", 1, err);
+    free(line);
+    json_decref(request);
+    return code;
+}
+
+/* The error of a refusal: of those that the asker caused, the status is another. */
+static int refused(const struct client *c, const json_t *reply, struct error *err)
+{
+    const json_t *error = json_object_get(reply, "error");
+    const char *text = json_string_value(json_object_get(error, "text"));
+    const char *name = json_string_value(json_object_get(error, "code"));
+
+    return error_set(err, name && !strcmp(name, "EINVAL") ? -EINVAL : -EREMOTEIO, "VM '%s': %s",
+                     c->name, text ? text : "refused");
+}
+
+int client_ask(struct client *c, const char *command, json_t *arguments, json_t **result,
+               struct error *err)
 {
     json_t *reply = NULL;
-    char line[128];
-    int n = snprintf(line, sizeof(line), "{\"command\":\"%s\"}\n", command);
-    int code = send_all(c, line, (size_t)n, err);
+    int code = send_request(c, command, arguments, err);
 
     if (!code)
         code = receive_reply(c, &reply, err);
     if (code)
         return code;
-    if (json_is_true(json_object_get(reply, "ok"))) {
+    if (json_is_true(json_object_get(reply, "ok")))
         *result = json_incref(json_object_get(reply, "result"));
-    } else {
-        const char *text =
-            json_string_value(json_object_get(json_object_get(reply, "error"), "text"));
-
-        code = error_set(err, -EREMOTEIO, "VM '%s': %s", c->name, text ? text : "refused");
-    }
+    else
+        code = refused(c, reply, err);
     json_decref(reply);
     return code;
 }
 
-int client_once(const char *name, const char *command, json_t **result, struct error *err)
+int client_once(const char *name, const char *command, json_t *arguments, json_t **result,
+                struct error *err)
 {
     struct client c;
     int code = client_open(&c, name, CLIENT_TIMEOUT_MS, err);
 
     if (!code)
-        code = client_ask(&c, command, result, err);
+        code = client_ask(&c, command, arguments, result, err);
+    else
+        json_decref(arguments);
     client_close(&c);
     return code;
 }

@@ -30,11 +30,13 @@ int client_open(struct client *c, const char *name, int timeout_ms, struct error
 void client_close(struct client *c);
 
 /*
- * Sends one command and waits for its reply. On success *result is a new
- * reference to the reply's "result". An error that the monitor replied is
- * -EREMOTEIO with its text, -EAGAIN means no answer in time.
+ * Sends one command with `arguments` (whose reference it takes; NULL: none) and waits for its
+ * reply. On success *result is a new reference to the reply's "result". An error that the monitor
+ * replied is -EINVAL (the request was wrong) or -EREMOTEIO with its text, -EAGAIN means no answer
+ * in time.
  */
-int client_ask(struct client *c, const char *command, json_t **result, struct error *err);
+int client_ask(struct client *c, const char *command, json_t *arguments, json_t **result,
+               struct error *err);
 
 /* The monitor's process id as the kernel knows it; 0 when it can't be told. */
 pid_t client_monitor_pid(const struct client *c);
@@ -54,8 +56,9 @@ struct client_options {
 bool client_options(const struct command *cmd, int argc, char **argv, bool wants_name,
                     struct client_options *o, int *status);
 
-/* Opens, asks, closes: for a command of one question. */
-int client_once(const char *name, const char *command, json_t **result, struct error *err);
+/* Opens, asks, closes: for a command of one question. Takes the reference of `arguments`. */
+int client_once(const char *name, const char *command, json_t *arguments, json_t **result,
+                struct error *err);
 
 /* Prints JSON for programs: indented, sorted as the monitor sent it, one newline. */
 void client_print_json(const json_t *value);

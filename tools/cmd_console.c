@@ -138,7 +138,7 @@ static int show_place(const char *name)
     json_t *vm = NULL, *place;
     struct error err;
 
-    if (client_once(name, "status", &vm, &err))
+    if (client_once(name, "status", NULL, &vm, &err))
         return command_fail(STATUS_FAILED, "%s", err.text);
     place = json_pack("{s:s, s:O?}", "name", name, "console", json_object_get(vm, "console"));
     client_print_json(place);
@@ -159,7 +159,8 @@ static int run(const struct command *cmd, int argc, char **argv)
         return status;
     if (o.json)
         return show_place(o.name);
-    if (client_open(&c, o.name, CLIENT_TIMEOUT_MS, &err) || client_ask(&c, "console", &vm, &err))
+    if (client_open(&c, o.name, CLIENT_TIMEOUT_MS, &err) ||
+        client_ask(&c, "console", NULL, &vm, &err))
         status = command_fail(STATUS_FAILED, "%s", err.text);
     else
         status = attach(&c);

@@ -51,7 +51,7 @@ static json_t *look_at(const char *name)
     int code = client_open(&c, name, PS_TIMEOUT_MS, NULL);
 
     if (!code)
-        code = client_ask(&c, "status", &status, NULL);
+        code = client_ask(&c, "status", NULL, &status, NULL);
     client_close(&c);
     switch (code) {
     case 0:

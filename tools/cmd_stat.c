@@ -119,7 +119,7 @@ static int run(const struct command *cmd, int argc, char **argv)
 
     if (!client_options(cmd, argc, argv, true, &o, &status))
         return status;
-    if (client_once(o.name, "stat", &stat, &err))
+    if (client_once(o.name, "stat", NULL, &stat, &err))
         return command_fail(STATUS_FAILED, "%s", err.text);
     if (o.json) {
         client_print_json(stat);

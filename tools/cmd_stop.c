@@ -78,7 +78,7 @@ static int stop(struct client *c, const struct client_options *o, bool *killed, 
 {
     int pidfd = open_monitor(c);
     json_t *status = NULL;
-    int code = client_ask(c, "stop", &status, err);
+    int code = client_ask(c, "stop", NULL, &status, err);
 
     json_decref(status);
     *killed = false;

@@ -7,40 +7,29 @@
 
 #include "vmm/console.h"
 #include "vmm/control.h"
+#include "vmm/control_impl.h"
 
-/* What a command gives back: a result, or an error and its sentence. */
-struct outcome {
-    json_t *result;
-    struct error err;
-    enum control_next next;
-};
-
-/*
- * One command. `arguments` has been checked against the NULL-terminated list
- * of the names that the command knows; perform() checks their types before it
- * changes anything. Returns 0 or -errno.
- */
 struct command {
     const char *name;
-    const char *const *arguments;
-    int (*perform)(struct vm *vm, const json_t *arguments, struct outcome *out);
+    const char *const *arguments; /* the names that it knows, NULL at the end */
+    control_perform perform;
 };
 
-static int perform_status(struct vm *vm, const json_t *arguments, struct outcome *out)
+static int perform_status(struct vm *vm, const json_t *arguments, struct control_outcome *out)
 {
     (void)arguments;
     out->result = control_status(vm);
     return 0;
 }
 
-static int perform_stat(struct vm *vm, const json_t *arguments, struct outcome *out)
+static int perform_stat(struct vm *vm, const json_t *arguments, struct control_outcome *out)
 {
     (void)arguments;
     out->result = control_stat(vm);
     return 0;
 }
 
-static int perform_pause(struct vm *vm, const json_t *arguments, struct outcome *out)
+static int perform_pause(struct vm *vm, const json_t *arguments, struct control_outcome *out)
 {
     int code = vm_pause(vm);
 
@@ -54,7 +43,7 @@ static int perform_pause(struct vm *vm, const json_t *arguments, struct outcome 
     return 0;
 }
 
-static int perform_resume(struct vm *vm, const json_t *arguments, struct outcome *out)
+static int perform_resume(struct vm *vm, const json_t *arguments, struct control_outcome *out)
 {
     int code = vm_resume(vm);
 
@@ -65,7 +54,7 @@ static int perform_resume(struct vm *vm, const json_t *arguments, struct outcome
     return 0;
 }
 
-static int perform_stop(struct vm *vm, const json_t *arguments, struct outcome *out)
+static int perform_stop(struct vm *vm, const json_t *arguments, struct control_outcome *out)
 {
     (void)arguments;
     out->result = control_status(vm);
@@ -73,7 +62,7 @@ static int perform_stop(struct vm *vm, const json_t *arguments, struct outcome *
     return 0;
 }
 
-static int perform_console(struct vm *vm, const json_t *arguments, struct outcome *out)
+static int perform_console(struct vm *vm, const json_t *arguments, struct control_outcome *out)
 {
     (void)arguments;
     if (!console_has_room(vm_console(vm)))
@@ -83,7 +72,7 @@ static int perform_console(struct vm *vm, const json_t *arguments, struct outcom
     return 0;
 }
 
-static int perform_version(struct vm *vm, const json_t *arguments, struct outcome *out);
+static int perform_version(struct vm *vm, const json_t *arguments, struct control_outcome *out);
 
 static const char *const no_arguments[] = { NULL };
 
@@ -95,7 +84,7 @@ static const struct command commands[] = {
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
-static int perform_version(struct vm *vm, const json_t *arguments, struct outcome *out)
+static int perform_version(struct vm *vm, const json_t *arguments, struct control_outcome *out)
 {
     json_t *names = json_array();
 
@@ -204,7 +193,7 @@ static const char *errno_name(int code)
 
 char *control_answer(struct vm *vm, const char *line, size_t len, enum control_next *next)
 {
-    struct outcome out = { .result = NULL, .next = CONTROL_NEXT_REQUEST };
+    struct control_outcome out = { .result = NULL, .next = CONTROL_NEXT_REQUEST };
     const struct command *cmd = NULL;
     json_error_t bad;
     json_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &bad);

@@ -6,7 +6,7 @@
 
 #include "vmm/bus.h"
 #include "vmm/console.h"
-#include "vmm/control_command.h"
+#include "vmm/control_impl.h"
 #include "vmm/residency.h"
 
 #define RANGES_MAX 256
@@ -24,11 +24,6 @@ static const char *state_name(enum vm_state state)
         return "ended";
     }
     return "unknown";
-}
-
-static json_t *number(uint64_t n)
-{
-    return json_integer((json_int_t)n);
 }
 
 static json_t *console_json(struct vm *vm)
@@ -134,7 +129,8 @@ json_t *control_stat(struct vm *vm)
     vm_times(vm, &create_ns, &run_ns);
     (void)json_object_set_new(stat, "vcpus", vcpus_json(vm));
     (void)json_object_set_new(stat, "devices", devices_json(vm));
-    (void)json_object_set_new(stat, "unclaimed_accesses", number(bus_unclaimed(vm_bus(vm))));
+    (void)json_object_set_new(stat, "unclaimed_accesses",
+                              control_number(bus_unclaimed(vm_bus(vm))));
     (void)json_object_set_new(stat, "memory", memory_json(vm));
     (void)json_object_set_new(
         stat, "times",

@@ -99,6 +99,13 @@ void vm_end(struct vm *vm, enum vm_end end, uint32_t exit_value, const char *why
 int vm_pause(struct vm *vm);
 int vm_resume(struct vm *vm);
 
+/*
+ * For a look at a VM that stands still: pauses it if it runs, and tells whether vm_let_go() has to
+ * resume it. Errors as vm_pause(). On the I/O thread only, so that no command comes between.
+ */
+int vm_hold(struct vm *vm, bool *held);
+void vm_let_go(struct vm *vm, bool held);
+
 enum vm_state vm_state(struct vm *vm);
 const struct vm_config *vm_config(const struct vm *vm);
 struct memory *vm_memory(struct vm *vm);

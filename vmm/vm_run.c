@@ -139,3 +139,15 @@ int vm_resume(struct vm *vm)
     (void)pthread_mutex_unlock(&vm->lock);
     return rc;
 }
+
+int vm_hold(struct vm *vm, bool *held)
+{
+    *held = vm_state(vm) == VM_RUNNING;
+    return vm_pause(vm);
+}
+
+void vm_let_go(struct vm *vm, bool held)
+{
+    if (held)
+        (void)vm_resume(vm); /* fails only when the VM has ended */
+}

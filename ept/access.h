@@ -1,0 +1,36 @@
+/*
+ * What an access may do: the walk of walk.h with rights, and the accessed and dirty
+ * bits that the hardware would set on the way. Predicts; changes no table.
+ */
+#ifndef TWOFOLD_EPT_ACCESS_H
+#define TWOFOLD_EPT_ACCESS_H
+
+#include "ept/walk.h"
+
+enum pt_op {
+    PT_READ,
+    PT_WRITE,
+    PT_EXEC,
+};
+
+struct pt_access {
+    enum pt_op op;
+    bool user;     /* made in ring 3; for nested formats: see their headers */
+    bool implicit; /* by the CPU itself to a system structure (GDT, TSS): supervisor whatever the
+                      ring, and not excused by AC */
+};
+
+/*
+ * pt_walk() and then the rights of the format, as `space->policy` has them now.
+ * Fills *out as pt_walk() does, and `rights`, `error_code` and each reference's `set`
+ * besides. After PT_PROTECTION or PT_KEY `output`, `shift` and `level` are those of the leaf that
+ * refused; `set` is what the manuals say of a faulting access: nothing in the leaf.
+ */
+enum pt_fault pt_access(const struct pt_space *space, uint64_t input,
+                        const struct pt_access *access, pt_read read, void *ctx,
+                        struct pt_walk *out);
+
+/* "read", "write" or "execute"; never NULL. */
+const char *pt_op_name(enum pt_op op);
+
+#endif

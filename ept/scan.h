@@ -1,0 +1,45 @@
+/*
+ * A whole address space, or a part of it, as runs of equal attributes. Reads each table once,
+ * as a whole, instead of walking from the root for each page.
+ */
+#ifndef TWOFOLD_EPT_SCAN_H
+#define TWOFOLD_EPT_SCAN_H
+
+#include "ept/walk.h"
+
+/*
+ * Gives `bytes` (a table: 4096, PAE's root 32) at `at` for reading, or NULL when there is no
+ * memory. The pointer has to stay valid until the next call for the same level; `buf` has room for
+ * a table, for a reader that must copy (guest tables change while they are read).
+ */
+typedef const void *(*pt_read_table)(void *ctx, uint64_t at, unsigned bytes, void *buf);
+
+/* Leaves next to each other, with the same rights, the same flags and contiguous output. */
+struct pt_run {
+    uint64_t input, bytes;
+    uint64_t output; /* of the first byte */
+    unsigned shift;  /* log2 of the leaves' size */
+    unsigned rights; /* PT_RIGHT_*: of the whole walk, not only of the leaf */
+    uint64_t flags;  /* the leaf's bits that scan_flags() of the format lets through */
+    uint64_t leaves;
+};
+
+struct pt_scan_stats {
+    uint64_t tables, entries, leaves; /* read, looked at, found */
+    uint64_t broken; /* tables without memory behind them, entries with reserved bits set */
+};
+
+/* A negative value ends the scan. */
+typedef int (*pt_run_cb)(void *ctx, const struct pt_run *run);
+
+/*
+ * Tells every run of leaves in [first, last], both included, in ascending order of input. `ignore`
+ * are leaf bits that don't end a run (accessed, dirty). Terminates for any content: loops in the
+ * tables give at most as many entries as the range has pages, and after `max_tables` reads it ends
+ * with -E2BIG. Returns 0, -E2BIG, or what `cb` returned. `stats` may be NULL.
+ */
+int pt_scan(const struct pt_space *space, uint64_t first, uint64_t last, uint64_t ignore,
+            uint64_t max_tables, pt_read_table read, pt_run_cb cb, void *ctx,
+            struct pt_scan_stats *stats);
+
+#endif
