@@ -82,7 +82,7 @@ fuzz: ## fuzz for ten minutes a target (SECONDS=600)
 	$(Q)$(MAKE) --no-print-directory fuzzers
 	$(Q)tests/fuzz/run --build $(BUILD) --seconds $(or $(SECONDS),600)
 
-bench: ## measure start, exits and memory against their baselines
+bench: ## measure what twofold costs against baselines (PART=... for some)
 	$(Q)scripts/deps build check
 	$(Q)$(MAKE) --no-print-directory all tests $(BUILD)/tests/bench/bench
-	$(Q)$(BUILD)/tests/bench/bench --build $(BUILD)
+	$(Q)$(BUILD)/tests/bench/bench --build $(BUILD) $(PART)

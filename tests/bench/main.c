@@ -1,10 +1,11 @@
 /*
  * bench: what twofold costs, each figure beside a baseline of the same run.
- *   bench [--build DIR] [--runs N]
+ *   bench [--build DIR] [--runs N] [PART...]
  */
 #include "bench.h"
 
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +22,50 @@ void bench_environment(const struct bench_options *o)
     puts("");
 }
 
+static const struct part {
+    const char *name;
+    void (*run)(const struct bench_options *o);
+    bool kvm;
+} parts[] = {
+    { "start", bench_start, true },        { "exits", bench_exits, true },
+};
+
+#define PARTS (sizeof(parts) / sizeof(parts[0]))
+
 static void usage(void)
 {
-    puts("usage: bench [--build DIR] [--runs N]\n"
+    puts("usage: bench [--build DIR] [--runs N] [PART...]\n"
          "Each line gives the median, the quartiles and the number of samples;\n"
-         "what is compared runs interleaved.");
+         "what is compared runs interleaved. The parts, all of them by default:");
+    for (size_t i = 0; i < PARTS; i++)
+        printf(" %s", parts[i].name);
+    puts("");
+}
+
+static bool is_part(const char *name)
+{
+    for (size_t i = 0; i < PARTS; i++)
+        if (strcmp(parts[i].name, name) == 0)
+            return true;
+    fprintf(stderr, "bench: there is no part '%s'; see --help\n", name);
+    return false;
+}
+
+static bool wanted(const char *name, char **names)
+{
+    if (!*names)
+        return true;
+    while (*names && strcmp(*names, name) != 0)
+        names++;
+    return *names != NULL;
+}
+
+static void run_part(const struct part *part, const struct bench_options *o)
+{
+    if (part->kvm && access("/dev/kvm", R_OK | W_OK))
+        printf("%s: not available: /dev/kvm is not there or not ours\n", part->name);
+    else
+        part->run(o);
 }
 
 int main(int argc, char **argv)
@@ -62,13 +102,12 @@ int main(int argc, char **argv)
         fputs("bench: --runs takes 3 to 100\n", stderr);
         return 2;
     }
-    if (access("/dev/kvm", R_OK | W_OK)) {
-        fputs("bench: /dev/kvm is not there or not ours; nothing to measure\n", stderr);
-        return 1;
-    }
+    for (int i = optind; i < argc; i++)
+        if (!is_part(argv[i]))
+            return 2;
     bench_environment(&o);
-    bench_start(&o);
-    bench_exits(&o);
-    bench_memory(&o);
+    for (size_t i = 0; i < PARTS; i++)
+        if (wanted(parts[i].name, argv + optind))
+            run_part(&parts[i], &o);
     return 0;
 }
