@@ -15,9 +15,11 @@ enum pt_op {
 
 struct pt_access {
     enum pt_op op;
-    bool user;     /* made in ring 3; for nested formats: see their headers */
-    bool implicit; /* by the CPU itself to a system structure (GDT, TSS): supervisor whatever the
-                      ring, and not excused by AC */
+    bool user;      /* made in ring 3; for nested formats: see their headers */
+    bool implicit;  /* by the CPU itself to a system structure (GDT, TSS): supervisor whatever the
+                       ring, and not excused by AC */
+    bool for_table; /* nested formats: the access is to an entry of the guest's own tables, not to
+                       the page that they map at last */
 };
 
 /*
