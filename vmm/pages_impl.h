@@ -1,0 +1,84 @@
+/*
+ * The inside of struct pages, shared by vmm/pages*.c. Everybody else uses vmm/pages.h.
+ */
+#ifndef TWOFOLD_VMM_PAGES_IMPL_H
+#define TWOFOLD_VMM_PAGES_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "vmm/pages.h"
+#include "vmm/uffd.h"
+
+/* Pieces that pages_manage() may cut what the command line asked for into. */
+#define PAGES_PARTS_MAX 64
+
+/* A part of one slot with one policy. The parts cover all of RAM, in ascending order. */
+struct pages_part {
+    gpa_t base;
+    uint64_t size;
+    uint8_t *host;
+    enum mem_backing backing;
+    enum populate policy; /* as asked for at the start */
+    bool registered;      /* with userfaultfd: no page comes but through the map */
+    bool managed;         /* ... and the map is exact; see pages_learn() */
+};
+
+/* Written by the fault thread alone, but for `populate_*` and `locked`. */
+struct pages_counters {
+    _Atomic uint64_t missing, minor, wp, spurious, around_bytes, huge, ns;
+    _Atomic uint64_t locked_bytes, populate_ns, populate_bytes;
+};
+
+struct pages {
+    struct memory *mem;
+    struct gpmap *map;
+    struct pages_config cfg;
+
+    /* Guards `part` and whole commands (manage, guard, learn) against each other. The fault thread
+     * takes it for a look only. Order: this one, then the map's. Never held where guest memory is
+     * touched. */
+    pthread_mutex_t lock;
+    struct pages_part part[PAGES_PARTS_MAX];
+    size_t parts;
+
+    struct uffd uffd; /* fd -1 while no range is managed */
+    pthread_t thread;
+    bool thread_started;
+    uint8_t *sentinel; /* a page of our own: its fault tells the thread to end */
+    _Atomic bool failed;
+
+    uint8_t *zeros;   /* 2 MiB that read as zero, what pages are copied from */
+    uint8_t *staging; /* 2 MiB, aligned, where huge pages are made; NULL: not used */
+
+    void (*on_fail)(void *ctx, const char *why);
+    void *ctx;
+    struct pages_counters count;
+};
+
+/*
+ * pages_learn() on a part that is registered (but not yet managed) races with the fault thread:
+ * there it may say of a page that it came (untouched to present or zero, zero to present), never
+ * that it went. In a managed part only zero to present may be learned: the host kernel replaces a
+ * zero page silently on the first write.
+ */
+
+/* The part that holds `at`, under p->lock; NULL when it is no RAM. */
+struct pages_part *pages_part_at(struct pages *p, gpa_t at);
+
+/* --- pages_install.c: how a page gets there, by backing --- */
+
+/* Serves the missing or minor fault at `at`; the fault thread only. 0 or -errno. */
+int pages_install(struct pages *p, gpa_t at, bool write, bool minor);
+
+/* --- pages_fault.c --- */
+
+int pages_fault_start(struct pages *p, struct error *err);
+void pages_fault_stop(struct pages *p);
+
+/* --- pages_populate.c --- */
+
+/* All parts that are POPULATE_EAGER, or all of RAM and mlock when cfg.lock. */
+int pages_populate(struct pages *p, struct error *err);
+
+#endif
