@@ -1,64 +1,31 @@
 /*
- * Constants and structures of the kernel's interface that are newer than our oldest headers (Linux
- * 6.1's). Each use asks the kernel first, or copes with its refusal.
+ * What Linux offers user space since 6.1, whose headers this project builds with: each under the
+ * name that newer headers give it, so that either kind of header works.
  */
 #ifndef TWOFOLD_VMM_UAPI_H
 #define TWOFOLD_VMM_UAPI_H
 
 #include <linux/fs.h>
+#include <linux/ioctl.h>
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
 
-/* --- linux/userfaultfd.h --- */
-
-#ifndef UFFD_FEATURE_WP_UNPOPULATED /* 6.4 */
-#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
-#endif
-#ifndef UFFD_FEATURE_POISON /* 6.6 */
-#define UFFD_FEATURE_POISON (1 << 14)
-#endif
-#ifndef UFFD_FEATURE_WP_ASYNC /* 6.7 */
-#define UFFD_FEATURE_WP_ASYNC (1 << 15)
-#endif
-#ifndef UFFD_FEATURE_MOVE /* 6.8 */
-#define UFFD_FEATURE_MOVE (1 << 16)
-#endif
-
-#ifndef UFFDIO_MOVE /* 6.8 */
-struct uffdio_move {
-    __u64 dst;
-    __u64 src;
-    __u64 len;
-    __u64 mode;
-    __s64 move;
-};
-#define UFFDIO_MOVE_MODE_DONTWAKE        (1ULL << 0)
-#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES (1ULL << 1)
-#define UFFDIO_MOVE                      _IOWR(UFFDIO, 0x05, struct uffdio_move)
-#endif
-
-/* --- linux/fs.h --- */
-
-#ifndef PAGEMAP_SCAN /* 6.7 */
-#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
-
-#define PAGE_IS_WPALLOWED (1 << 0)
-#define PAGE_IS_WRITTEN   (1 << 1)
-#define PAGE_IS_FILE      (1 << 2)
-#define PAGE_IS_PRESENT   (1 << 3)
-#define PAGE_IS_SWAPPED   (1 << 4)
-#define PAGE_IS_PFNZERO   (1 << 5)
-#define PAGE_IS_HUGE      (1 << 6)
+/* Linux 6.7: runs of pages by category, on an open /proc/PID/pagemap. */
+#ifndef PAGEMAP_SCAN
+#define PAGE_IS_WPALLOWED  (1 << 0)
+#define PAGE_IS_WRITTEN    (1 << 1)
+#define PAGE_IS_FILE       (1 << 2)
+#define PAGE_IS_PRESENT    (1 << 3)
+#define PAGE_IS_SWAPPED    (1 << 4)
+#define PAGE_IS_PFNZERO    (1 << 5)
+#define PAGE_IS_HUGE       (1 << 6)
+#define PAGE_IS_SOFT_DIRTY (1 << 7)
 
 struct page_region {
     __u64 start;
     __u64 end;
     __u64 categories;
 };
-
-#define PM_SCAN_WP_MATCHING   (1 << 0)
-#define PM_SCAN_CHECK_WPASYNC (1 << 1)
 
 struct pm_scan_arg {
     __u64 size;
@@ -74,9 +41,61 @@ struct pm_scan_arg {
     __u64 category_anyof_mask;
     __u64 return_mask;
 };
+
+#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
 #endif
-#ifndef PAGE_IS_SOFT_DIRTY /* 6.7, later than the others */
-#define PAGE_IS_SOFT_DIRTY (1 << 7)
+
+/* Linux 6.6: a page that can't be served; its accesses get SIGBUS. */
+#ifndef UFFDIO_POISON
+#define _UFFDIO_POISON      (0x08)
+#define UFFD_FEATURE_POISON (1 << 14)
+
+struct uffdio_poison {
+    struct uffdio_range range;
+#define UFFDIO_POISON_MODE_DONTWAKE ((__u64)1 << 0)
+    __u64 mode;
+    __s64 updated;
+};
+
+#define UFFDIO_POISON _IOWR(UFFDIO, _UFFDIO_POISON, struct uffdio_poison)
+#endif
+
+/* Linux 6.8: moves the pages themselves from one place of this process to another. */
+#ifndef UFFDIO_MOVE
+#define _UFFDIO_MOVE      (0x05)
+#define UFFD_FEATURE_MOVE (1 << 16)
+
+struct uffdio_move {
+    __u64 dst;
+    __u64 src;
+    __u64 len;
+#define UFFDIO_MOVE_MODE_DONTWAKE        ((__u64)1 << 0)
+#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES ((__u64)1 << 1)
+    __u64 mode;
+    __s64 move; /* bytes moved, or a negative errno */
+};
+
+#define UFFDIO_MOVE _IOWR(UFFDIO, _UFFDIO_MOVE, struct uffdio_move)
+#endif
+
+/* Linux 6.3 and 6.7: write-protection of pages that were never there, and one served by the kernel.
+ */
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+
+/* Linux 5.14 and 6.1, which older libcs lack. */
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
 #endif
 
 #endif
