@@ -1,7 +1,9 @@
 #include "tools/parse.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -53,6 +55,73 @@ int parse_size(const char *what, const char *text, uint64_t *bytes, struct error
     if (code || value > UINT64_MAX >> shift)
         return error_set(err, -EINVAL, "%s: '%s' is more than an address can name", what, text);
     *bytes = value << shift;
+    return 0;
+}
+
+/* "K", "MiB"...: its power of two, and where it ends; 0 when there is none. */
+static int address_unit(const char *text, const char **end)
+{
+    static const char letters[] = "KMGT";
+    const char *at = *text ? strchr(letters, *text & ~0x20) : NULL;
+
+    *end = text;
+    if (!at || !*at)
+        return 0;
+    *end = text + 1;
+    if (!strncasecmp(*end, "iB", 2))
+        *end += 2;
+    else if (!strncasecmp(*end, "B", 1))
+        *end += 1;
+    return 10 * (int)(at - letters + 1);
+}
+
+int parse_address(const char *what, const char *text, uint64_t *value, const char **end,
+                  struct error *err)
+{
+    bool hex = text[0] == '0' && (text[1] | 0x20) == 'x';
+    const char *first = hex ? text + 2 : text, *rest;
+    char *after;
+    int shift = 0;
+
+    errno = 0;
+    *value = strtoull(first, &after, hex ? 16 : 10);
+    if (!isxdigit((unsigned char)*first) || (!hex && !isdigit((unsigned char)*first)) || errno)
+        goto bad;
+    rest = after;
+    if (!hex)
+        shift = address_unit(after, &rest);
+    if (*value > UINT64_MAX >> shift || (!end && *rest))
+        goto bad;
+    *value <<= shift;
+    if (end)
+        *end = rest;
+    return 0;
+bad:
+    return error_set(err, -EINVAL, "%s: '%s' is no address; say it like 0x200000 or 64M", what,
+                     text);
+}
+
+int parse_range(const char *what, const char *text, uint64_t *first, uint64_t *size,
+                struct error *err)
+{
+    const char *at;
+    uint64_t second;
+    bool plus;
+    int rc = parse_address(what, text, first, &at, err);
+
+    if (rc < 0)
+        return rc;
+    if (*at != '-' && *at != '+')
+        return error_set(err, -EINVAL, "%s: '%s' is no range; say it like 0-64M or 0x100000+4K",
+                         what, text);
+    plus = *at == '+';
+    rc = parse_address(what, at + 1, &second, NULL, err);
+    if (rc < 0)
+        return rc;
+    if (plus ? !second || second - 1 > UINT64_MAX - *first : second <= *first)
+        return error_set(err, -EINVAL, "%s: '%s' is empty or ends beyond all addresses", what,
+                         text);
+    *size = plus ? second : second - *first;
     return 0;
 }
 
