@@ -1,9 +1,10 @@
-#include "vmm/memory.h"
+#include "vmm/memory_impl.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/kvm.h>
 #include <linux/memfd.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,23 +14,8 @@
 
 #include "vmm/hugepages.h"
 
-#define SLOTS_MAX 2
-
 /* KVM refuses a slot of 2^31 pages or more (KVM_MEM_MAX_NR_PAGES). */
 #define SLOT_BYTES_MAX (((UINT64_C(1) << 31) - 1) << PAGE_SHIFT_4K)
-
-/*
- * All RAM is one host mapping inside of a larger reservation: aligned so that
- * gpa and hva agree modulo 2 MiB (1 GiB for large guests), without which the
- * second dimension could not use huge pages, and with unmapped pages on both sides.
- */
-struct memory {
-    struct mem_slot slot[SLOTS_MAX];
-    size_t count;
-    uint64_t bytes;
-    void *reserved;
-    size_t reserved_bytes;
-};
 
 static const struct {
     const char *name;
@@ -88,42 +74,40 @@ static int size_check(uint64_t bytes, enum mem_backing backing, struct error *er
     return 0;
 }
 
-/* Maps RAM at `at`, inside of the reservation. Returns 0 or -errno, without a sentence. */
-static int map_backing(uint8_t *at, size_t bytes, enum mem_backing backing)
+/* The file behind shared backings: pages can be made in it without a mapping. -1: none is needed.
+ */
+static int backing_fd(size_t bytes, enum mem_backing backing, int *fd)
 {
-    int flags = MAP_FIXED, fd = -1, rc = 0;
+    uint64_t page = mem_backing_page(backing);
+    unsigned flags = MFD_CLOEXEC;
 
-    switch (backing) {
-    case MEM_ANON:
-    case MEM_THP:
-        flags |= MAP_PRIVATE | MAP_ANONYMOUS;
-        break;
-    case MEM_MEMFD:
-        flags |= MAP_SHARED;
-        break;
-    case MEM_HUGETLB_2M:
-    case MEM_HUGETLB_1G:
-        flags |= MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB;
-        flags |= __builtin_ctzll(mem_backing_page(backing)) << MAP_HUGE_SHIFT;
-        break;
-    }
-    if (backing == MEM_MEMFD) {
-        fd = memfd_create("twofold-ram", MFD_CLOEXEC);
-        if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0) {
-            rc = -errno;
-            goto out;
-        }
-    }
-    if (mmap(at, bytes, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED ||
+    *fd = -1;
+    if (backing == MEM_ANON || backing == MEM_THP)
+        return 0;
+    if (page != PAGE_SIZE_4K)
+        flags |= MFD_HUGETLB | (unsigned)__builtin_ctzll(page) << MFD_HUGE_SHIFT;
+    *fd = memfd_create("twofold-ram", flags);
+    if (*fd >= 0 && ftruncate(*fd, (off_t)bytes) == 0)
+        return 0;
+    return -errno;
+}
+
+/* Maps RAM at `at`, inside of the reservation; *file is what is behind it, or -1. Returns 0 or
+ * -errno, without a sentence. */
+static int map_backing(uint8_t *at, size_t bytes, enum mem_backing backing, int *fd)
+{
+    int rc = backing_fd(bytes, backing, fd);
+    int flags = MAP_FIXED | (*fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
+
+    if (rc < 0)
+        return rc;
+    if (mmap(at, bytes, PROT_READ | PROT_WRITE, flags, *fd, 0) == MAP_FAILED ||
         (backing == MEM_THP && madvise(at, bytes, MADV_HUGEPAGE) < 0))
-        rc = -errno;
-    else if (backing == MEM_ANON)
+        return -errno;
+    if (backing == MEM_ANON)
         /* Fails only where the kernel knows no huge pages, which is what is asked for. */
         (void)madvise(at, bytes, MADV_NOHUGEPAGE);
-out:
-    if (fd >= 0)
-        (void)close(fd);
-    return rc;
+    return 0;
 }
 
 static int map_failed(int rc, uint64_t bytes, enum mem_backing backing, struct error *err)
@@ -147,15 +131,18 @@ static void slots_fill(struct memory *mem, uint8_t *host, enum mem_backing backi
 {
     uint64_t low = mem->bytes < MEMORY_HOLE_START ? mem->bytes : MEMORY_HOLE_START;
 
-    mem->slot[0] =
-        (struct mem_slot){ .base = gpa(0), .size = low, .host = host, .backing = backing };
+    mem->slot[0] = (struct mem_slot){
+        .base = gpa(0), .size = low, .host = host, .backing = backing, .fd = mem->fd
+    };
     mem->count = 1;
     if (mem->bytes == low)
         return;
     mem->slot[1] = (struct mem_slot){ .base = gpa(MEMORY_HOLE_END),
                                       .size = mem->bytes - low,
                                       .host = host + low,
-                                      .backing = backing };
+                                      .backing = backing,
+                                      .fd = mem->fd,
+                                      .fd_offset = low };
     mem->count = 2;
 }
 
@@ -173,6 +160,7 @@ int memory_create(struct memory **out, uint64_t bytes, enum mem_backing backing,
     if (!mem)
         return error_set(err, -ENOMEM, "no memory for the guest's memory table");
 
+    mem->fd = -1;
     mem->bytes = bytes;
     mem->reserved_bytes = (size_t)(bytes + 2 * align);
     mem->reserved = mmap(NULL, mem->reserved_bytes, PROT_NONE,
@@ -183,7 +171,7 @@ int memory_create(struct memory **out, uint64_t bytes, enum mem_backing backing,
     }
     /* At least one page of the reservation stays in front, and one behind. */
     start = ((uintptr_t)mem->reserved + PAGE_SIZE_4K + align - 1) & ~(uintptr_t)(align - 1);
-    rc = map_backing((uint8_t *)start, (size_t)bytes, backing);
+    rc = map_backing((uint8_t *)start, (size_t)bytes, backing, &mem->fd);
     if (rc < 0) {
         (void)munmap(mem->reserved, mem->reserved_bytes);
         rc = map_failed(rc, bytes, backing, err);
@@ -194,6 +182,8 @@ int memory_create(struct memory **out, uint64_t bytes, enum mem_backing backing,
     return 0;
 
 fail:
+    if (mem->fd >= 0)
+        (void)close(mem->fd);
     free(mem);
     return rc;
 }
@@ -203,6 +193,8 @@ void memory_destroy(struct memory *mem)
     if (!mem)
         return;
     (void)munmap(mem->reserved, mem->reserved_bytes);
+    if (mem->fd >= 0)
+        (void)close(mem->fd);
     free(mem);
 }
 
@@ -225,6 +217,21 @@ int memory_register(struct memory *mem, int vm_fd, struct error *err)
     return 0;
 }
 
+int memory_register(struct memory *mem, int vm_fd, struct error *err)
+{
+    return slots_set(mem, vm_fd, 0, err);
+}
+
+int memory_log_dirty(struct memory *mem, int vm_fd, bool on, struct error *err)
+{
+    struct error ignored;
+    int rc = slots_set(mem, vm_fd, on ? KVM_MEM_LOG_DIRTY_PAGES : 0, err);
+
+    if (rc < 0)
+        (void)slots_set(mem, vm_fd, 0, &ignored);
+    return rc;
+}
+
 void memory_unregister(struct memory *mem, int vm_fd)
 {
     for (size_t i = 0; i < mem->count; i++) {
@@ -240,9 +247,21 @@ const struct mem_slot *memory_slots(const struct memory *mem, size_t *count)
     return mem->slot;
 }
 
+int memory_file(const struct memory *mem)
+{
+    return mem->file;
+}
+
 uint64_t memory_size(const struct memory *mem)
 {
     return mem->bytes;
+}
+
+/* One load while nothing is guarded, which is nearly always. */
+static bool shut(const struct memory *mem, gpa_t at, uint64_t len)
+{
+    return __builtin_expect(__atomic_load_n(&mem->guards, __ATOMIC_RELAXED) != 0, 0) &&
+           memory_guarded(mem, at, len);
 }
 
 void *memory_at(const struct memory *mem, gpa_t at, uint64_t len)
@@ -254,7 +273,7 @@ void *memory_at(const struct memory *mem, gpa_t at, uint64_t len)
         uint64_t offset = at.v - slot->base.v; /* huge when `at` is below the slot */
 
         if (offset < slot->size && len <= slot->size - offset)
-            return slot->host + offset;
+            return shut(mem, at, len) ? NULL : slot->host + offset;
     }
     return NULL;
 }
@@ -278,9 +297,11 @@ static uint8_t *run_at(const struct memory *mem, gpa_t at, uint64_t *len)
     return NULL;
 }
 
-/* True when all of [at, at + len) is RAM, in as many slots as it takes. */
+/* True when all of [at, at + len) is RAM and open, in as many slots as it takes. */
 static bool all_ram(const struct memory *mem, gpa_t at, uint64_t len)
 {
+    if (shut(mem, at, len))
+        return false;
     while (len > 0) {
         uint64_t run = len;
 
@@ -290,6 +311,30 @@ static bool all_ram(const struct memory *mem, gpa_t at, uint64_t len)
         len -= run;
     }
     return true;
+}
+
+/* After the write: who reads the bit and then the page misses nothing. */
+static void note(const struct memory *mem, const uint8_t *to, uint64_t len)
+{
+    uint64_t *log = atomic_load_explicit(&mem->log, memory_order_acquire);
+    uint64_t first = (uint64_t)(to - mem->slot[0].host) >> PAGE_SHIFT_4K;
+    uint64_t last = (uint64_t)(to + len - 1 - mem->slot[0].host) >> PAGE_SHIFT_4K;
+
+    for (uint64_t page = first; log && page <= last; page++)
+        (void)__atomic_fetch_or(&log[page / 64], UINT64_C(1) << page % 64, __ATOMIC_RELEASE);
+}
+
+void memory_note_writes(struct memory *mem, uint64_t *bitmap)
+{
+    atomic_store_explicit(&mem->log, bitmap, memory_order_release);
+}
+
+void memory_wrote(const struct memory *mem, gpa_t at, uint64_t len)
+{
+    const uint8_t *to = memory_at(mem, at, len);
+
+    if (to)
+        note(mem, to, len);
 }
 
 int memory_read(const struct memory *mem, gpa_t at, void *buf, uint64_t len)
@@ -321,6 +366,7 @@ int memory_write(const struct memory *mem, gpa_t at, const void *buf, uint64_t l
         uint8_t *to = run_at(mem, at, &run);
 
         memcpy(to, from, run);
+        note(mem, to, run);
         from += run;
         at.v += run;
         len -= run;
