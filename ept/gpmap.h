@@ -38,11 +38,12 @@ enum gp_state {
 
 struct gp_page {
     enum gp_state state;
-    unsigned shift;   /* of the host's page: 12, 21, 30; of the leaf, so aligned */
-    unsigned flags;   /* GP_NODUMP... */
-    unsigned backing; /* caller's small number, below 8 (enum mem_backing) */
-    uint64_t hva;     /* of the first byte of this (small or large) page; GP_PRESENT, GP_ZERO */
-    uint64_t payload; /* 40 bits of the state's own (swap slot); not GP_PRESENT, not GP_ZERO */
+    unsigned shift;    /* of the host's page: 12, 21, 30; of the leaf, so aligned */
+    unsigned flags;    /* GP_NODUMP... */
+    unsigned backing;  /* caller's small number, below 8 (enum mem_backing) */
+    uint64_t hva;      /* of the first byte of this (small or large) page; GP_PRESENT, GP_ZERO */
+    uint64_t payload;  /* 40 bits of the state's own (swap slot); not GP_PRESENT, not GP_ZERO */
+    enum gp_state was; /* GP_GUARDED only: its state before, to which `restore` goes back */
 };
 
 struct gpmap;
@@ -75,6 +76,7 @@ struct gp_change {
     struct gp_page to;    /* state, shift, payload; hva is kept and backing too */
     unsigned set_flags, clear_flags;
     bool keep_state;  /* change flags only */
+    bool restore;     /* to what each page was when it was guarded; `from` is GP_MASK(GP_GUARDED) */
     gp_effect effect; /* may be NULL */
     void *ctx;
 };

@@ -1,0 +1,68 @@
+/*
+ * The map's entries: what stands where (docs/guest-physical-map.md, "Entries"). For gpmap.c; others
+ * use gpmap_decode().
+ *
+ * Intel SDM vol. 3C, 29.3.2 "EPT Translation Mechanism": bits 11, 52 to 56, 59 and 62 are ignored
+ * in present entries whatever the controls are; of an entry with bits 2:0 clear everything else is.
+ */
+#ifndef TWOFOLD_EPT_GPMAP_ENTRY_H
+#define TWOFOLD_EPT_GPMAP_ENTRY_H
+
+#include "ept/gpmap.h"
+
+#define GP_BIT(n) (UINT64_C(1) << (n))
+
+/* In all entries of pages. */
+#define GP_ENTRY_LEARNED  GP_BIT(11)
+#define GP_ENTRY_ACCESSED GP_BIT(8)
+#define GP_ENTRY_DIRTY    GP_BIT(9)
+#define GP_ENTRY_BACKING  52 /* to 54 */
+#define GP_ENTRY_NODUMP   GP_BIT(55)
+#define GP_ENTRY_LOCKED   GP_BIT(56)
+#define GP_ENTRY_WATCHED  GP_BIT(59)
+#define GP_ADDR           UINT64_C(0x000ffffffffff000) /* hva, table, or payload: bits 51 to 12 */
+
+/* Present ones. */
+#define GP_ENTRY_READ  GP_BIT(0)
+#define GP_ENTRY_WRITE GP_BIT(1)
+#define GP_ENTRY_EXEC  GP_BIT(2)
+#define GP_ENTRY_RWX   UINT64_C(7)
+#define GP_ENTRY_WB    (UINT64_C(6) << 3) /* memory type */
+#define GP_ENTRY_LARGE GP_BIT(7)
+
+/* The others. */
+#define GP_ENTRY_STATE 3  /* to 5 */
+#define GP_ENTRY_SIZE  6  /* to 7: 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB */
+#define GP_ENTRY_WAS   60 /* to 62: a guarded page's state before */
+
+#define GP_BACKING_MAX 7u
+#define GP_PAYLOAD_MAX ((UINT64_C(1) << 40) - 1)
+#define GP_FLAGS       (GP_NODUMP | GP_ACCESSED | GP_DIRTY | GP_LOCKED | GP_WATCHED | GP_LEARNED)
+
+_Static_assert(GP_STATES <= 8, "a state has three bits");
+_Static_assert(GP_PAYLOAD_MAX << 12 == GP_ADDR, "a payload stands where an address would");
+_Static_assert(GP_UNTOUCHED == 0, "an absent entry is an untouched page");
+
+extern const struct pt_format gp_format;
+
+static inline bool gp_is_table(uint64_t raw, unsigned level)
+{
+    return level > 1 && (raw & GP_ENTRY_RWX) != 0 && (raw & GP_ENTRY_LARGE) == 0;
+}
+
+/* Two level 1 entries that differ in nothing but the address; the payload is no address. */
+static inline bool gp_alike(uint64_t a, uint64_t b)
+{
+    return ((a ^ b) & ~((a & GP_ENTRY_RWX) != 0 ? GP_ADDR : 0)) == 0;
+}
+
+/* Makes what has no meaning in its state zero. */
+void gp_normalize(struct gp_page *page);
+
+/* The bits of a leaf besides address and size; GP_PRESENT and GP_ZERO. */
+uint64_t gp_leaf_bits(const struct gp_page *page);
+
+/* The entry of a page in any other state. */
+uint64_t gp_reason(const struct gp_page *page);
+
+#endif
