@@ -92,7 +92,7 @@ static int backing_fd(size_t bytes, enum mem_backing backing, int *fd)
     return -errno;
 }
 
-/* Maps RAM at `at`, inside of the reservation; *file is what is behind it, or -1. Returns 0 or
+/* Maps RAM at `at`, inside of the reservation; *fd is what is behind it, or -1. Returns 0 or
  * -errno, without a sentence. */
 static int map_backing(uint8_t *at, size_t bytes, enum mem_backing backing, int *fd)
 {
@@ -198,12 +198,13 @@ void memory_destroy(struct memory *mem)
     free(mem);
 }
 
-int memory_register(struct memory *mem, int vm_fd, struct error *err)
+static int slots_set(const struct memory *mem, int vm_fd, uint32_t flags, struct error *err)
 {
     for (size_t i = 0; i < mem->count; i++) {
         const struct mem_slot *slot = &mem->slot[i];
         struct kvm_userspace_memory_region region = {
             .slot = (uint32_t)i,
+            .flags = flags,
             .guest_phys_addr = slot->base.v,
             .memory_size = slot->size,
             .userspace_addr = (uintptr_t)slot->host,
@@ -245,11 +246,6 @@ const struct mem_slot *memory_slots(const struct memory *mem, size_t *count)
 {
     *count = mem->count;
     return mem->slot;
-}
-
-int memory_file(const struct memory *mem)
-{
-    return mem->file;
 }
 
 uint64_t memory_size(const struct memory *mem)

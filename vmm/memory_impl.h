@@ -27,7 +27,8 @@ struct memory {
     uint64_t bytes;
     void *reserved;
     size_t reserved_bytes;
-    int fd; /* -1: anonymous */
+    int fd;                  /* -1: anonymous */
+    _Atomic(uint64_t *) log; /* where the monitor's own writes are noted, or NULL */
     size_t guards;
     struct mem_guard guard[MEMORY_GUARDS_MAX]; /* ascending, apart from each other */
 };
