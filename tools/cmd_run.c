@@ -11,6 +11,7 @@
 
 #include "tools/command.h"
 #include "tools/parse.h"
+#include "tools/run_memory.h"
 #include "vmm/control.h"
 #include "vmm/vm.h"
 
@@ -34,6 +35,12 @@ static const char help[] =
     "            file:PATH   ... a file, emptied first\n"
     "  --backing KIND        host pages behind guest memory: anon, thp, memfd,\n"
     "                        hugetlb-2m, hugetlb-1g (default thp if the host has it)\n"
+    "  --populate POLICY[:RANGE]  when guest memory gets its pages: kernel (on the first touch,\n"
+    "                        by the host kernel; default), lazy (on the first touch, by us),\n"
+    "                        eager (at the start). RANGE in guest-physical addresses, like\n"
+    "                        0-64M or 0x100000+4K, for a part of it; may be repeated\n"
+    "  --fault-around SIZE   how much a lazy fault brings in, 4K to 2M (default 64K)\n"
+    "  --lock                populate and lock all of guest memory at the start\n"
     "  --timeout TIME        end the VM after that time, like 10, 500ms, 2m (status 124)\n"
     "  --trace[=FILE]        a line for each exit to the monitor (default stderr)\n"
     "  -h, --help            this text\n"
@@ -74,6 +81,9 @@ static const struct option options[] = {
     { "name", required_argument, NULL, OPT_NAME },
     { "console", required_argument, NULL, OPT_CONSOLE },
     { "backing", required_argument, NULL, OPT_BACKING },
+    { "populate", required_argument, NULL, OPT_POPULATE },
+    { "fault-around", required_argument, NULL, OPT_FAULT_AROUND },
+    { "lock", no_argument, NULL, OPT_LOCK },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "trace", optional_argument, NULL, OPT_TRACE },
     { "help", no_argument, NULL, 'h' },
@@ -149,7 +159,7 @@ static int set_option(struct run_options *o, int opt, const char *value, struct 
         o->trace_path = value;
         break;
     default:
-        break;
+        return run_memory_option(&o->cfg, opt, value, err);
     }
     return code;
 }
@@ -279,6 +289,8 @@ static int run_vm(const struct vm_config *cfg)
         vm_wait(vm, &result);
     control_destroy(control);
     vm_destroy(vm);
+    if (code == -EINTR) /* while its memory was populated */
+        return command_fail(STATUS_ENDED, "VM '%s' was %s", cfg->name, err.text);
     if (code)
         return command_fail(command_status(code), "%s", err.text);
     return report(cfg, &result);
@@ -315,7 +327,10 @@ static int close_trace(struct run_options *o, int status)
 static int run(const struct command *cmd, int argc, char **argv)
 {
     struct run_options o = {
-        .cfg = { .mem_bytes = MEM_DEFAULT, .cpus = 1, .console = CONSOLE_STDIO },
+        .cfg = { .mem_bytes = MEM_DEFAULT,
+                 .cpus = 1,
+                 .console = CONSOLE_STDIO,
+                 .pages = { .progress = true } },
         .append = "",
     };
     int own = 1, status;

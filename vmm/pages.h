@@ -73,6 +73,15 @@ struct gpmap *pages_map(struct pages *p);
 struct memory *pages_memory(struct pages *p);
 void pages_stat(struct pages *p, struct pages_stat *out);
 
+/* Parts of RAM by policy, in ascending order: the n-th, or false when there is none. */
+struct pages_range {
+    gpa_t base;
+    uint64_t size;
+    enum populate policy; /* as asked for */
+    bool managed;         /* by the fault thread, at this moment */
+};
+bool pages_range(struct pages *p, size_t n, struct pages_range *out);
+
 /* Brings the kernel-managed part of [at, at + len) up to date (pagemap, PAGEMAP_SCAN); cheap enough
  * for a command, not for a hot path. 0 or -errno. Drops nothing of what managed ranges say. */
 int pages_learn(struct pages *p, gpa_t at, uint64_t len);

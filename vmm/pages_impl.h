@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "vmm/pagemap.h"
 #include "vmm/pages.h"
 #include "vmm/uffd.h"
 
@@ -19,6 +20,8 @@ struct pages_part {
     uint64_t size;
     uint8_t *host;
     enum mem_backing backing;
+    int fd;               /* as in struct mem_slot */
+    uint64_t fd_offset;   /* of `base` */
     enum populate policy; /* as asked for at the start */
     bool registered;      /* with userfaultfd: no page comes but through the map */
     bool managed;         /* ... and the map is exact; see pages_learn() */
@@ -48,8 +51,9 @@ struct pages {
     uint8_t *sentinel; /* a page of our own: its fault tells the thread to end */
     _Atomic bool failed;
 
-    uint8_t *zeros;   /* 2 MiB that read as zero, what pages are copied from */
-    uint8_t *staging; /* 2 MiB, aligned, where huge pages are made; NULL: not used */
+    uint8_t *zeros;       /* cfg.fault_around bytes that read as zero; pages are copied from it */
+    uint8_t *staging;     /* 2 MiB, aligned, where huge pages are made; NULL: not used */
+    struct pagemap *look; /* the fault thread's own, for the true size of huge pages; may be NULL */
 
     void (*on_fail)(void *ctx, const char *why);
     void *ctx;
@@ -66,19 +70,26 @@ struct pages {
 /* The part that holds `at`, under p->lock; NULL when it is no RAM. */
 struct pages_part *pages_part_at(struct pages *p, gpa_t at);
 
+/* A copy of the registered part that holds this hva; false when there is none. */
+bool pages_part_copy(struct pages *p, uint64_t hva, struct pages_part *out);
+
+/* The registered modes for a backing, as far as this kernel has them. */
+uint64_t pages_uffd_modes(const struct pages *p, enum mem_backing backing);
+
 /* --- pages_install.c: how a page gets there, by backing --- */
 
-/* Serves the missing or minor fault at `at`; the fault thread only. 0 or -errno. */
-int pages_install(struct pages *p, gpa_t at, bool write, bool minor);
+/* Serves the fault at `hva` with UFFD_PAGEFAULT_FLAG_...; the fault thread only. 0 or -errno. */
+int pages_install(struct pages *p, uint64_t hva, unsigned flags);
 
 /* --- pages_fault.c --- */
 
+/* Opens userfaultfd and starts the thread, once. Needs p->lock, or nobody else yet. */
 int pages_fault_start(struct pages *p, struct error *err);
 void pages_fault_stop(struct pages *p);
 
 /* --- pages_populate.c --- */
 
-/* All parts that are POPULATE_EAGER, or all of RAM and mlock when cfg.lock. */
+/* All parts that are POPULATE_EAGER; with cfg.lock all of RAM, and locks it. */
 int pages_populate(struct pages *p, struct error *err);
 
 #endif

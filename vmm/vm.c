@@ -63,6 +63,12 @@ static void console_left(void *ctx, const char *why)
     vm_end(ctx, VM_END_STOPPED, 0, why);
 }
 
+/* Guest memory can't be served any more; from the fault thread. */
+static void pages_failed(void *ctx, const char *why)
+{
+    vm_end(ctx, VM_END_ERROR, 0, why);
+}
+
 /* --- creation, in the order of vm_create() ----------------------------------------- */
 
 static int cpus_check(struct vm *vm, struct error *err)
@@ -198,6 +204,8 @@ static int vm_build(struct vm *vm, struct error *err)
     if (rc == 0)
         rc = memory_fits(vm, err);
     if (rc == 0)
+        rc = pages_create(&vm->pages, vm->mem, &cfg->pages, pages_failed, vm, err);
+    if (rc == 0)
         rc = kvm_vm_create(vm, err);
     if (rc == 0)
         rc = kvm_irqchip_create(vm, err);
@@ -268,6 +276,7 @@ void vm_destroy(struct vm *vm)
             memory_unregister(vm->mem, vm->fd);
         (void)close(vm->fd);
     }
+    pages_destroy(vm->pages);
     memory_destroy(vm->mem);
     cpuid_destroy(vm->cpuid);
     kvm_close(&vm->kvm);
@@ -297,6 +306,11 @@ const struct vm_config *vm_config(const struct vm *vm)
 struct memory *vm_memory(struct vm *vm)
 {
     return vm->mem;
+}
+
+struct pages *vm_pages(struct vm *vm)
+{
+    return vm->pages;
 }
 
 struct bus *vm_bus(struct vm *vm)

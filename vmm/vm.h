@@ -10,6 +10,7 @@
 
 #include "vmm/error.h"
 #include "vmm/memory.h"
+#include "vmm/pages.h"
 
 #define VM_CPUS_MAX 64
 
@@ -28,6 +29,7 @@ struct vm_config {
     uint64_t mem_bytes;
     unsigned cpus;
     enum mem_backing backing;
+    struct pages_config pages;
     enum console_kind console;
     const char *console_path; /* for CONSOLE_FILE */
     double timeout_s;         /* 0: none */
@@ -109,6 +111,7 @@ void vm_let_go(struct vm *vm, bool held);
 enum vm_state vm_state(struct vm *vm);
 const struct vm_config *vm_config(const struct vm *vm);
 struct memory *vm_memory(struct vm *vm);
+struct pages *vm_pages(struct vm *vm);
 struct bus *vm_bus(struct vm *vm);
 struct console *vm_console(struct vm *vm);
 struct io_loop *vm_loop(struct vm *vm);

@@ -59,6 +59,7 @@ struct vm {
     int fd;
     struct cpuid *cpuid;
     struct memory *mem;
+    struct pages *pages;
     struct bus *bus;
     struct io_loop *loop;
     struct console *con;

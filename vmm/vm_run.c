@@ -64,7 +64,8 @@ void vm_end(struct vm *vm, enum vm_end end, uint32_t exit_value, const char *why
         (void)snprintf(vm->result.why, sizeof(vm->result.why), "%s", why ? why : "");
         for (unsigned i = 0; i < vm->vcpus; i++)
             vcpu_kick(&vm->vcpu[i]);
-        console_release(vm->con);
+        if (vm->con) /* the fault thread may fail before there is one */
+            console_release(vm->con);
         (void)pthread_cond_broadcast(&vm->changed);
     }
     (void)pthread_mutex_unlock(&vm->lock);
