@@ -248,6 +248,11 @@ const struct mem_slot *memory_slots(const struct memory *mem, size_t *count)
     return mem->slot;
 }
 
+int memory_file(const struct memory *mem)
+{
+    return mem->fd;
+}
+
 uint64_t memory_size(const struct memory *mem)
 {
     return mem->bytes;

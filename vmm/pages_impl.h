@@ -81,6 +81,15 @@ uint64_t pages_uffd_modes(const struct pages *p, enum mem_backing backing);
 /* Serves the fault at `hva` with UFFD_PAGEFAULT_FLAG_...; the fault thread only. 0 or -errno. */
 int pages_install(struct pages *p, uint64_t hva, unsigned flags);
 
+/* --- pages_learn.c --- */
+
+/* As pages_learn(), of [at, at + len) within one part. */
+int pages_learn_part(struct pages *p, const struct pages_part *part, gpa_t at, uint64_t len,
+                     struct pagemap *pm);
+
+/* Opens the view of the host's pages that fits this VM's backing; for pagemap_close(). */
+int pages_look(struct pages *p, struct pagemap **out, struct error *err);
+
 /* --- pages_fault.c --- */
 
 /* Opens userfaultfd and starts the thread, once. Needs p->lock, or nobody else yet. */
