@@ -231,7 +231,8 @@ static void twofold_fill(struct cpuid *c)
                                            .ecx = TF_CPUID_ECX,
                                            .edx = TF_CPUID_EDX });
     leaf_add(c, (struct kvm_cpuid_entry2){ .function = TF_CPUID_FEATURES,
-                                           .eax = TF_FEATURE_CONSOLE | TF_FEATURE_ZEROED_RAM });
+                                           .eax = TF_FEATURE_CONSOLE | TF_FEATURE_ZEROED_RAM |
+                                                  TF_FEATURE_MAILBOX });
 }
 
 int cpuid_create(struct cpuid **out, const struct kvm *kvm, unsigned cpus, struct error *err)

@@ -9,7 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "guest/abi.h"
 #include "vmm/acpi.h"
+#include "vmm/mailbox.h"
 #include "vmm/pit.h"
 
 /* Outside of RAM, below the BIOS; docs/memory-map.md. */
@@ -139,6 +141,7 @@ static int memory_fits(struct vm *vm, struct error *err)
 static int devices_create(struct vm *vm, struct error *err)
 {
     struct irq_line com1 = { .set = irq_set, .ctx = vm, .gsi = 4 };
+    struct irq_line mail = { .set = irq_set, .ctx = vm, .gsi = TF_MAILBOX_IRQ };
     int rc = serial_create(&vm->serial, vm->bus, com1, vm->con, err);
 
     vm->end_hook = (struct end_hook){ .end = device_end, .ctx = vm };
@@ -150,6 +153,8 @@ static int devices_create(struct vm *vm, struct error *err)
         rc = pit_create(&vm->pit, vm->bus, vm->fd, &vm->end_hook, err);
     if (rc == 0)
         rc = pv_port_create(&vm->pv, vm->bus, vm->mem, vm->con, err);
+    if (rc == 0)
+        rc = mailbox_create(&vm->mailbox, vm->bus, vm->mem, mail, err);
     if (rc == 0)
         console_on_input(vm->con, console_typed, console_left, vm);
     return rc;
@@ -260,6 +265,7 @@ void vm_destroy(struct vm *vm)
         vcpu_destroy(&vm->vcpu[i]);
     free(vm->vcpu);
     vm_events_stop(vm);
+    mailbox_destroy(vm->mailbox);
     pv_port_destroy(vm->pv);
     pit_destroy(vm->pit);
     platform_destroy(vm->platform);
@@ -311,6 +317,11 @@ struct memory *vm_memory(struct vm *vm)
 struct pages *vm_pages(struct vm *vm)
 {
     return vm->pages;
+}
+
+struct mailbox *vm_mailbox(struct vm *vm)
+{
+    return vm->mailbox;
 }
 
 struct bus *vm_bus(struct vm *vm)

@@ -69,6 +69,7 @@ struct vcpu_stat {
 };
 
 struct vm;
+struct mailbox;
 
 /*
  * Builds everything up to the first instruction: KVM VM, memory, devices,
@@ -112,6 +113,7 @@ enum vm_state vm_state(struct vm *vm);
 const struct vm_config *vm_config(const struct vm *vm);
 struct memory *vm_memory(struct vm *vm);
 struct pages *vm_pages(struct vm *vm);
+struct mailbox *vm_mailbox(struct vm *vm);
 struct bus *vm_bus(struct vm *vm);
 struct console *vm_console(struct vm *vm);
 struct io_loop *vm_loop(struct vm *vm);

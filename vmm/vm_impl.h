@@ -67,6 +67,7 @@ struct vm {
     struct platform *platform;
     struct pit *pit;
     struct pv_port *pv;
+    struct mailbox *mailbox;
     struct end_hook end_hook;
     struct boot_entry entry;
     struct vcpu *vcpu;
