@@ -30,7 +30,7 @@ struct summary summarize(const struct samples *s);
 /* One line: name, median, quartiles, n; "not available" when there is no sample. */
 void print_row(const char *name, const struct samples *s, const char *unit);
 
-/* One line: the ratio of two medians, and whether it meets the goal ("" for none). */
+/* One line: the ratio of two medians, and whether it meets the goal (NULL: there is none). */
 void print_ratio(const char *name, const struct samples *a, const struct samples *b,
                  const char *goal, double at_least, double at_most);
 
@@ -55,6 +55,8 @@ void bench_environment(const struct bench_options *o);
 void bench_start(const struct bench_options *o);
 void bench_exits(const struct bench_options *o);
 void bench_memory(const struct bench_options *o);
+void bench_faults(const struct bench_options *o);
+void bench_populate(const struct bench_options *o);
 
 /* The bare KVM_RUN loop on a PVH kernel: the baseline. Returns an exit status. */
 int bare_run(const char *kernel);

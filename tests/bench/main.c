@@ -27,9 +27,9 @@ static const struct part {
     void (*run)(const struct bench_options *o);
     bool kvm;
 } parts[] = {
-    { "start", bench_start, true },
-    { "exits", bench_exits, true },
-    { "memory", bench_memory, true },
+    { "start", bench_start, true },        { "exits", bench_exits, true },
+    { "memory", bench_memory, true },      { "faults", bench_faults, false },
+    { "populate", bench_populate, false },
 };
 
 #define PARTS (sizeof(parts) / sizeof(parts[0]))

@@ -65,6 +65,8 @@ void print_ratio(const char *name, const struct samples *a, const struct samples
         return;
     }
     ratio = x.median / y.median;
-    printf("  %-46s %9.3f x   goal %s: %s\n", name, ratio, goal,
-           ratio >= at_least && ratio <= at_most ? "met" : "NOT met");
+    printf("  %-46s %9.3f x", name, ratio);
+    if (goal)
+        printf("   goal %s: %s", goal, ratio >= at_least && ratio <= at_most ? "met" : "NOT met");
+    puts("");
 }
