@@ -305,6 +305,9 @@ static int visit(struct job *job, unsigned n, const uint64_t *at, uint64_t whole
             below = raw & f->table_addr;
             real = true;
         } else {
+            /* What will be replaced as a whole need not be possible in pieces. */
+            if (from == start && to == end && !piece(f, n, raw, 0, &new))
+                raw = 0;
             rc = cut(job, n, start, raw, &below);
             if (rc < 0)
                 return rc;
@@ -425,13 +428,16 @@ int pt_split(struct pt_table *t, uint64_t input, unsigned shift)
 {
     const struct pt_format *f = t->format;
     struct job job = { .kind = JOB_PROTECT, .t = t };
-    unsigned size = 0;
+    unsigned size = 0, level;
+    uint64_t raw = pt_entry(t, input, &level);
 
     for (unsigned n = 1; n <= f->levels; n++)
         if (f->level[n].leaf != PT_LEAF_NEVER && f->level[n].shift <= shift)
             size = f->level[n].shift;
-    if (size == 0)
+    if (size == 0 || level == 0)
         return -EINVAL;
+    if (!is_present(f, raw) || f->level[level].shift <= size)
+        return 0;
     /* To change nothing in a part of a leaf is to split it. */
     return run(&job, input & ~((UINT64_C(1) << size) - 1), UINT64_C(1) << size);
 }
