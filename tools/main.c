@@ -23,6 +23,7 @@ static const struct command *const commands[] = {
     &command_pause,
     &command_resume,
     &command_stop,
+    &command_guard,
     &command_console,
     &command_info,
     &command_lab,

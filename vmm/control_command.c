@@ -8,6 +8,7 @@
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/control_impl.h"
+#include "vmm/control_pages.h"
 
 struct command {
     const char *name;
@@ -75,12 +76,13 @@ static int perform_console(struct vm *vm, const json_t *arguments, struct contro
 static int perform_version(struct vm *vm, const json_t *arguments, struct control_outcome *out);
 
 static const char *const no_arguments[] = { NULL };
+static const char *const guard_arguments[] = { "base", "size", "mode", NULL };
 
 static const struct command commands[] = {
     { "version", no_arguments, perform_version }, { "status", no_arguments, perform_status },
     { "stat", no_arguments, perform_stat },       { "pause", no_arguments, perform_pause },
     { "resume", no_arguments, perform_resume },   { "stop", no_arguments, perform_stop },
-    { "console", no_arguments, perform_console },
+    { "console", no_arguments, perform_console }, { "guard", guard_arguments, control_guard },
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 

@@ -7,6 +7,7 @@
 #include "vmm/bus.h"
 #include "vmm/console.h"
 #include "vmm/control_impl.h"
+#include "vmm/control_pages.h"
 #include "vmm/residency.h"
 
 #define RANGES_MAX 256
@@ -66,10 +67,11 @@ static json_t *vcpus_json(struct vm *vm)
     for (unsigned cpu = 0; vm_vcpu_stat(vm, cpu, &s) == 0; cpu++) {
         (void)json_array_append_new(
             list,
-            json_pack("{s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:I}", "cpu", (int)cpu, "exits",
-                      "total", (json_int_t)s.exits_total, "pio", (json_int_t)s.pio, "mmio",
+            json_pack("{s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:{s:I, s:I}}", "cpu", (int)cpu,
+                      "exits", "total", (json_int_t)s.exits_total, "pio", (json_int_t)s.pio, "mmio",
                       (json_int_t)s.mmio, "hlt", (json_int_t)s.hlt, "intr", (json_int_t)s.intr,
-                      "other", (json_int_t)s.other, "run_ns", (json_int_t)s.run_ns));
+                      "other", (json_int_t)s.other, "run_ns", (json_int_t)s.run_ns, "host_faults",
+                      "minor", (json_int_t)s.host_minor, "major", (json_int_t)s.host_major));
     }
     return list;
 }
@@ -132,6 +134,7 @@ json_t *control_stat(struct vm *vm)
     (void)json_object_set_new(stat, "unclaimed_accesses",
                               control_number(bus_unclaimed(vm_bus(vm))));
     (void)json_object_set_new(stat, "memory", memory_json(vm));
+    (void)json_object_set_new(json_object_get(stat, "memory"), "pages", control_pages_json(vm));
     (void)json_object_set_new(
         stat, "times",
         json_pack("{s:I, s:I}", "create_ns", (json_int_t)create_ns, "run_ns", (json_int_t)run_ns));

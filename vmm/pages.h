@@ -99,8 +99,13 @@ enum page_guard {
     PAGE_GUARD_ACCESS, /* neither guest nor monitor may touch it; left out of core dumps, too */
 };
 
-/* Guards or unguards a range; content is kept. -EINVAL: not aligned or no RAM. */
+/*
+ * Guards or unguards a range; content is kept. While the vCPUs stand still, and on the I/O thread
+ * (see memory_guard()). -EINVAL: not aligned or no RAM; -EBUSY: pinned; -ENOSPC, -ENOMEM: too many
+ * separate ranges.
+ */
 int pages_guard(struct pages *p, gpa_t at, uint64_t len, enum page_guard guard, struct error *err);
+int page_guard_parse(const char *name, enum page_guard *out, struct error *err);
 
 const char *populate_name(enum populate p);
 int populate_parse(const char *name, enum populate *out, struct error *err);

@@ -203,6 +203,7 @@ static void *vcpu_main(void *arg)
     struct vcpu *cpu = arg;
     bool on = wait_to_run(cpu);
 
+    thread_faults_start(&cpu->faults);
     if (cpu->id == 0)
         __atomic_store_n(&cpu->vm->first_run_ns, vm_now_ns(), __ATOMIC_RELAXED);
     while (on) {
@@ -220,6 +221,7 @@ static void *vcpu_main(void *arg)
         else
             on = run_failed(cpu, errno, leave);
     }
+    thread_faults_stop(&cpu->faults);
     return NULL;
 }
 

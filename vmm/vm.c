@@ -365,6 +365,7 @@ int vm_vcpu_stat(struct vm *vm, unsigned cpu, struct vcpu_stat *out)
     if (enter && vm_tsc() > enter) /* it is inside: a guest that never exits counts too */
         ticks += vm_tsc() - enter;
     out->run_ns = vm_ticks_to_ns(vm, ticks);
+    thread_faults_read(&v->faults, &out->host_minor, &out->host_major);
     return 0;
 }
 

@@ -66,6 +66,9 @@ struct vcpu_stat {
     uint64_t exits_total;
     uint64_t pio, mmio, hlt, intr, other;
     uint64_t run_ns; /* time inside KVM_RUN */
+    /* Page faults of its thread since its first instruction, KVM's for the guest among them; major
+     * ones waited for a disk. */
+    uint64_t host_minor, host_major;
 };
 
 struct vm;

@@ -17,6 +17,7 @@
 #include "vmm/devices.h"
 #include "vmm/io_loop.h"
 #include "vmm/kvm.h"
+#include "vmm/thread_faults.h"
 #include "vmm/vm.h"
 
 /* Wakes a vCPU thread out of KVM_RUN; its handler does nothing. */
@@ -47,7 +48,8 @@ struct vcpu {
     int fd;
     struct vcpu_stat stat; /* run_ns counts TSC ticks here; see vm_vcpu_stat() */
     struct exit_record ring[EXIT_RING];
-    uint64_t tsc_enter; /* when KVM_RUN was entered; 0 outside of it */
+    struct thread_faults faults; /* before its first KVM_RUN; at its end, those since then */
+    uint64_t tsc_enter;          /* when KVM_RUN was entered; 0 outside of it */
     pthread_t thread;
     bool started; /* `thread` is valid */
     bool parked;  /* under vm->lock: stopped by vm_pause() */

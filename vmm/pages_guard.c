@@ -1,0 +1,241 @@
+/*
+ * Guarded ranges: left out of core dumps, or refused to everybody. Content is kept.
+ */
+#include "vmm/pages_impl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* What a guarded page was before, in the payload of its entry. */
+static uint64_t pack(const struct gp_page *page)
+{
+    return (uint64_t)page->state | (uint64_t)page->shift << 8;
+}
+
+static enum gp_state packed_state(uint64_t payload)
+{
+    return (enum gp_state)(payload & 0xff);
+}
+
+static unsigned packed_shift(uint64_t payload)
+{
+    return payload >> 8 & 0xff;
+}
+
+/* --- the host's side, piece by piece: a piece lies in one part, so its hva are in a row ------ */
+
+struct piece {
+    uint8_t *host;
+    gpa_t at;
+    uint64_t len;
+};
+
+/* The first piece of [at, at + len); under p->lock. */
+static struct piece piece_at(struct pages *p, gpa_t at, uint64_t len)
+{
+    const struct pages_part *part = pages_part_at(p, at);
+    uint64_t offset, left;
+
+    if (!part)
+        return (struct piece){ NULL, at, 0 };
+    offset = at.v - part->base.v;
+    left = part->size - offset;
+    return (struct piece){ part->host + offset, at, left < len ? left : len };
+}
+
+static int host_protect(struct pages *p, gpa_t at, uint64_t len, int prot)
+{
+    while (len > 0) {
+        struct piece piece = piece_at(p, at, len);
+
+        if (piece.len == 0)
+            return -EINVAL;
+        if (mprotect(piece.host, piece.len, prot) < 0)
+            return -errno;
+        at.v += piece.len;
+        len -= piece.len;
+    }
+    return 0;
+}
+
+static int host_dump(struct pages *p, gpa_t at, uint64_t len, bool dump)
+{
+    while (len > 0) {
+        struct piece piece = piece_at(p, at, len);
+
+        if (piece.len == 0)
+            return -EINVAL;
+        if (madvise(piece.host, piece.len, dump ? MADV_DODUMP : MADV_DONTDUMP) < 0)
+            return -errno;
+        at.v += piece.len;
+        len -= piece.len;
+    }
+    return 0;
+}
+
+/* --- the map's side --------------------------------------------------------------------------- */
+
+static int effect_pack(void *ctx, gpa_t at, uint64_t len, const struct gp_page *from,
+                       struct gp_page *to)
+{
+    (void)ctx;
+    (void)at;
+    (void)len;
+    to->shift = from->shift;
+    to->payload = pack(from);
+    return 0;
+}
+
+static int map_guard(struct pages *p, gpa_t at, uint64_t len)
+{
+    const struct gp_change change = {
+        .from = GP_ANY & ~GP_MASK(GP_GUARDED),
+        .to = { .state = GP_GUARDED, .shift = PAGE_SHIFT_4K },
+        .effect = effect_pack,
+    };
+
+    return gpmap_change(p->map, at, len, &change, NULL);
+}
+
+/* Guarded pages change through pages_guard() only, whose callers p->lock keeps apart. */
+static int map_unguard(struct pages *p, gpa_t at, uint64_t len)
+{
+    int rc = 0;
+
+    while (len > 0 && rc == 0) {
+        struct gp_change change = { .from = GP_MASK(GP_GUARDED) };
+        struct gp_page first, next;
+        uint64_t run = 0;
+
+        rc = gpmap_get(p->map, at, &first);
+        next = first;
+        /* As far as pages had the same past. */
+        while (rc == 0 && run < len && next.state == first.state && next.payload == first.payload) {
+            uint64_t page = UINT64_C(1) << next.shift, left = page - ((at.v + run) & (page - 1));
+
+            run += left < len - run ? left : len - run;
+            if (run < len)
+                rc = gpmap_get(p->map, gpa(at.v + run), &next);
+        }
+        if (rc == 0 && first.state == GP_GUARDED) {
+            change.to.state = packed_state(first.payload);
+            change.to.shift = packed_shift(first.payload);
+            rc = gpmap_change(p->map, at, run, &change, NULL);
+        }
+        at.v += run;
+        len -= run;
+    }
+    return rc;
+}
+
+static int map_nodump(struct pages *p, gpa_t at, uint64_t len, bool nodump)
+{
+    const struct gp_change change = {
+        .from = GP_ANY,
+        .keep_state = true,
+        .set_flags = nodump ? GP_NODUMP : 0,
+        .clear_flags = nodump ? 0 : GP_NODUMP,
+    };
+
+    return gpmap_change(p->map, at, len, &change, NULL);
+}
+
+/* --- both ------------------------------------------------------------------------------------- */
+
+static int open_range(struct pages *p, gpa_t at, uint64_t len)
+{
+    int rc = host_protect(p, at, len, PROT_READ | PROT_WRITE);
+
+    if (rc == 0)
+        rc = map_unguard(p, at, len);
+    return rc == 0 ? memory_guard(p->mem, at, len, false) : rc;
+}
+
+static int close_range(struct pages *p, gpa_t at, uint64_t len)
+{
+    int rc = memory_guard(p->mem, at, len, true);
+
+    if (rc < 0)
+        return rc;
+    rc = host_protect(p, at, len, PROT_NONE);
+    if (rc == 0)
+        rc = map_guard(p, at, len);
+    if (rc < 0)
+        (void)open_range(p, at, len);
+    return rc;
+}
+
+static int check(struct pages *p, gpa_t at, uint64_t len, struct error *err)
+{
+    uint64_t page = mem_backing_page(p->part[0].backing), end = at.v + len;
+
+    if (len == 0 || at.v % page || len % page)
+        return error_set(err, -EINVAL,
+                         "0x%" PRIx64 "+0x%" PRIx64 " does not begin and end with a page of "
+                         "%" PRIu64 " KiB",
+                         at.v, len, page >> 10);
+    for (gpa_t next = at; next.v - at.v < len;) {
+        struct piece piece = piece_at(p, next, end - next.v);
+
+        if (piece.len == 0)
+            return error_set(err, -EINVAL,
+                             "0x%" PRIx64 "+0x%" PRIx64 ": gpa 0x%" PRIx64 " is no RAM", at.v, len,
+                             next.v);
+        next.v += piece.len;
+    }
+    if (memory_pinned(p->mem, at, len))
+        return error_set(
+            err, -EBUSY,
+            "0x%" PRIx64 "+0x%" PRIx64 " is pinned: a device reaches it past any guard", at.v, len);
+    return 0;
+}
+
+static int guard_failed(int rc, gpa_t at, uint64_t len, struct error *err)
+{
+    if (rc == -ENOSPC || rc == -ENOMEM)
+        return error_set(err, rc,
+                         "0x%" PRIx64 "+0x%" PRIx64 ": too many separate ranges are guarded "
+                         "already (see vm.max_map_count): take ones that touch",
+                         at.v, len);
+    return error_set(err, rc, "0x%" PRIx64 "+0x%" PRIx64 " can't be guarded: %s", at.v, len,
+                     strerror(-rc));
+}
+
+int pages_guard(struct pages *p, gpa_t at, uint64_t len, enum page_guard guard, struct error *err)
+{
+    bool nodump = guard != PAGE_GUARD_OFF;
+    int rc;
+
+    (void)pthread_mutex_lock(&p->lock);
+    rc = check(p, at, len, err);
+    if (rc == 0) {
+        rc = guard == PAGE_GUARD_ACCESS ? close_range(p, at, len) : open_range(p, at, len);
+        if (rc == 0)
+            rc = host_dump(p, at, len, !nodump);
+        if (rc == 0)
+            rc = map_nodump(p, at, len, nodump);
+        if (rc < 0)
+            rc = guard_failed(rc, at, len, err);
+    }
+    (void)pthread_mutex_unlock(&p->lock);
+    return rc;
+}
+
+static const char *const guard_names[] = {
+    [PAGE_GUARD_OFF] = "off",
+    [PAGE_GUARD_NODUMP] = "nodump",
+    [PAGE_GUARD_ACCESS] = "access",
+};
+
+int page_guard_parse(const char *name, enum page_guard *out, struct error *err)
+{
+    for (size_t i = 0; i < sizeof(guard_names) / sizeof(guard_names[0]); i++) {
+        if (!strcmp(guard_names[i], name)) {
+            *out = (enum page_guard)i;
+            return 0;
+        }
+    }
+    return error_set(err, -EINVAL, "guard '%s' is unknown: use off, nodump or access", name);
+}
