@@ -33,6 +33,16 @@ struct pages_counters {
     _Atomic uint64_t locked_bytes, populate_ns, populate_bytes;
 };
 
+/* Who wants to see accesses (vmm/track_watch.c). Both run on the fault thread. */
+struct pages_watch {
+    void *ctx;
+    /* An access to a page with GP_WATCHED: brings it back, wakes who waits, takes the flag away. 1:
+     * done; 0: it is watched no longer, go on as usual; -errno: it can't be brought back. */
+    int (*fault)(void *ctx, gpa_t at);
+    /* The page was missing and has come; NULL: nobody asks. */
+    void (*fresh)(void *ctx, gpa_t at);
+};
+
 struct pages {
     struct memory *mem;
     struct gpmap *map;
@@ -58,6 +68,7 @@ struct pages {
     void (*on_fail)(void *ctx, const char *why);
     void *ctx;
     struct pages_counters count;
+    struct pages_watch watch; /* `fault` is set before the first GP_WATCHED, and stays */
 };
 
 /*

@@ -115,10 +115,7 @@ static int effect_minor(void *ctx, gpa_t at, uint64_t len, const struct gp_page 
 {
     struct fault *f = ctx;
 
-    *to = *from;
-    to->state = GP_PRESENT;
-    if (from->state == GP_UNTOUCHED)
-        to->shift = (unsigned)__builtin_ctzll(f->page);
+    to->shift = from->state == GP_UNTOUCHED ? (unsigned)__builtin_ctzll(f->page) : from->shift;
     return install_run(f, at, len, map_cached);
 }
 
@@ -128,8 +125,7 @@ static int effect_unprotect(void *ctx, gpa_t at, uint64_t len, const struct gp_p
 {
     struct fault *f = ctx;
 
-    *to = *from;
-    to->state = GP_PRESENT;
+    to->shift = from->shift;
     note_run(f, at, len);
     return uffd_write_protect(&f->p->uffd, host_of(f, at), len, false);
 }
@@ -192,7 +188,7 @@ static int effect_huge(void *ctx, gpa_t at, uint64_t len, const struct gp_page *
 
     (void)from;
     if (len != PAGE_SIZE_2M)
-        return -EAGAIN; /* somebody was faster with a part of it: page by page, then */
+        return -EBUSY; /* a part of it is there already */
     if (!f->p->staging) {
         rc = populate_unregistered(f, host);
         to->shift = rc == 0 && huge_at(f->p, host) ? PAGE_SHIFT_2M : PAGE_SHIFT_4K;
@@ -237,17 +233,15 @@ static void window(const struct fault *f, uint64_t size, gpa_t *at, uint64_t *le
     *len = end - first;
 }
 
-/* True when a huge page fits: the whole block is ours, and nobody has touched any of it. */
+/* True when a huge page may fit: effect_huge() sees whether nobody has touched any of the block. */
 static bool huge_fits(const struct fault *f, gpa_t *at)
 {
-    struct gp_page now;
     uint64_t len;
 
     if (f->part.backing != MEM_THP)
         return false;
     window(f, PAGE_SIZE_2M, at, &len);
-    return len == PAGE_SIZE_2M && gpmap_get(f->p->map, f->at, &now) == 0 &&
-           now.state == GP_UNTOUCHED && now.shift >= PAGE_SHIFT_2M;
+    return len == PAGE_SIZE_2M;
 }
 
 static int serve_missing(struct fault *f, bool write, uint64_t *changed)
@@ -270,6 +264,13 @@ static int serve_missing(struct fault *f, bool write, uint64_t *changed)
     return change(f, at, len, untouched, GP_PRESENT, PAGE_SHIFT_4K, effect_copy, changed);
 }
 
+static bool is_watched(const struct fault *f)
+{
+    struct gp_page now;
+
+    return gpmap_get(f->p->map, f->at, &now) == 0 && now.flags & GP_WATCHED;
+}
+
 /*
  * The map says that the page is there. Either it came between the fault and its message, then it is
  * woken; or the kernel lost it behind our back (a discard), then it reads as zero again. Without
@@ -280,6 +281,14 @@ static int serve_known(struct fault *f, bool minor)
     int rc;
 
     gpmap_lock(f->p->map);
+    if (is_watched(f)) {
+        /* It was taken out a moment ago: its content is elsewhere. */
+        gpmap_unlock(f->p->map);
+        rc = f->p->watch.fault(f->p->watch.ctx, f->at);
+        if (rc == 0) /* nor is it any more: the next fault tells */
+            rc = uffd_wake(&f->p->uffd, host_of(f, f->at), f->page);
+        return rc < 0 ? rc : 0;
+    }
     if (minor)
         rc = install_run(f, f->at, f->page, map_cached);
     else if (f->page != PAGE_SIZE_4K)
@@ -307,6 +316,7 @@ static int serve_flags(struct fault *f, unsigned flags)
 int pages_install(struct pages *p, uint64_t host, unsigned flags)
 {
     struct fault f = { .p = p };
+    void (*fresh)(void *ctx, gpa_t at);
     uint64_t changed = 0;
     bool known = false;
     int rc;
@@ -316,6 +326,11 @@ int pages_install(struct pages *p, uint64_t host, unsigned flags)
     f.page = mem_backing_page(f.part.backing);
     f.at = gpa((f.part.base.v + (host - (uintptr_t)f.part.host)) & ~(f.page - 1));
 
+    if (is_watched(&f)) {
+        rc = p->watch.fault(p->watch.ctx, f.at);
+        if (rc != 0)
+            return rc < 0 ? rc : 0;
+    }
     if (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_MINOR))
         rc = serve_flags(&f, flags);
     else
@@ -330,6 +345,11 @@ int pages_install(struct pages *p, uint64_t host, unsigned flags)
         return rc;
     p->count.spurious += known;
     p->count.huge += f.huge || (!known && f.page != PAGE_SIZE_4K && changed);
+    if (!known) {
+        fresh = __atomic_load_n(&p->watch.fresh, __ATOMIC_ACQUIRE);
+        if (fresh)
+            fresh(p->watch.ctx, f.at);
+    }
     if (changed > f.page && !f.huge)
         p->count.around_bytes += changed - f.page;
     return 0;
