@@ -413,34 +413,73 @@ static void target(const struct gp_change *change, const struct gp_page *from, s
     to->flags = (from->flags | change->set_flags) & ~change->clear_flags;
 }
 
-/* One run of equal pages. */
+/* One run of equal pages; *to receives what they are then. */
 static int change_run(struct gpmap *map, const struct gp_range *range, uint64_t at, uint64_t len,
-                      const struct gp_page *from, const struct gp_change *change)
+                      const struct gp_page *from, const struct gp_change *change,
+                      struct gp_page *to)
 {
-    struct gp_page to, fixed;
+    struct gp_page fixed;
     int rc;
 
-    target(change, from, &to);
-    fixed = to;
-    rc = change->effect ? change->effect(change->ctx, gpa(at), len, from, &to) : 0;
+    target(change, from, to);
+    fixed = *to;
+    rc = change->effect ? change->effect(change->ctx, gpa(at), len, from, to) : 0;
     if (rc < 0)
         return rc;
-    to.state = fixed.state;
-    to.backing = fixed.backing;
-    to.hva = fixed.hva;
-    to.was = fixed.was;
-    if (to.state == GP_GUARDED)
-        to.shift = fixed.shift; /* what it was is not for the effect to say */
-    gp_normalize(&to);
-    if (same(from, &to))
+    to->state = fixed.state;
+    to->backing = fixed.backing;
+    to->hva = fixed.hva;
+    to->was = fixed.was;
+    if (to->state == GP_GUARDED)
+        to->shift = fixed.shift; /* what it was is not for the effect to say */
+    gp_normalize(to);
+    if (same(from, to))
         return 0;
-    if (to.state == GP_PRESENT || to.state == GP_ZERO)
-        rc = pt_map(&map->tree, at, len, to.hva, gp_leaf_bits(&to), to.shift);
+    if (gp_is_leaf(to->state))
+        rc = pt_map(&map->tree, at, len, to->hva, gp_leaf_bits(to), to->shift);
     else
-        rc = pt_unmap(&map->tree, at, len, gp_reason(&to));
+        rc = pt_unmap(&map->tree, at, len, gp_reason(to));
     if (rc == 0)
-        account(map, range, at, at + len, from, &to);
+        account(map, range, at, at + len, from, to);
     return rc;
+}
+
+/* Runs next to each other that became the same: they differed before, and may be one leaf now. */
+struct span {
+    uint64_t at, end;
+    unsigned runs, shift;
+    enum gp_state state;
+    const struct gp_range *range;
+};
+
+static void span_merge(struct gpmap *map, struct span *span)
+{
+    uint64_t len = span->end - span->at, ad = GP_ENTRY_ACCESSED | GP_ENTRY_DIRTY;
+
+    if (span->runs > 1 && gp_is_leaf(span->state)) {
+        for (unsigned shift = PAGE_SHIFT_2M; shift <= span->shift; shift += 9) {
+            uint64_t leaves = pt_merge(&map->tree, span->at, len, shift, ad);
+
+            if (span->state != GP_PRESENT)
+                continue;
+            count(size_counter(map, shift - 9), -(leaves << shift));
+            count(size_counter(map, shift), leaves << shift);
+        }
+    }
+    span->runs = 0;
+}
+
+static void span_add(struct gpmap *map, struct span *span, const struct gp_range *range,
+                     uint64_t at, uint64_t len, const struct gp_page *to)
+{
+    if (span->runs > 0 && (span->end != at || span->state != to->state ||
+                           span->shift != to->shift || span->range != range))
+        span_merge(map, span);
+    if (span->runs++ == 0)
+        *span = (struct span){
+            .at = at, .runs = 1, .shift = to->shift, .state = to->state, .range = range
+        };
+    span->end = at + len;
 }
 
 /* Is all of [at, end) RAM? */
@@ -459,24 +498,28 @@ static bool covered(const struct gpmap *map, uint64_t at, uint64_t end)
 static int change_locked(struct gpmap *map, uint64_t at, uint64_t end,
                          const struct gp_change *change, uint64_t *changed)
 {
+    struct span span = { 0 };
+    int rc = 0;
+
     if (!covered(map, at, end))
         return -ENOENT;
     while (at < end) {
         const struct gp_range *range = range_of(map, at);
         uint64_t stop = range->base + range->size;
-        struct gp_page from;
+        struct gp_page from, to;
         uint64_t run = run_length(map, range, at, stop < end ? stop : end, &from);
 
         if (fits(change, &from)) {
-            int rc = change_run(map, range, at, run, &from, change);
-
+            rc = change_run(map, range, at, run, &from, change, &to);
             if (rc < 0)
-                return rc;
+                break;
+            span_add(map, &span, range, at, run, &to);
             *changed += run;
         }
         at += run;
     }
-    return 0;
+    span_merge(map, &span);
+    return rc;
 }
 
 int gpmap_change(struct gpmap *map, gpa_t at, uint64_t len, const struct gp_change *change,

@@ -62,7 +62,7 @@ static unsigned flags_decode(uint64_t raw)
 
 void gp_normalize(struct gp_page *page)
 {
-    bool leaf = page->state == GP_PRESENT || page->state == GP_ZERO;
+    bool leaf = gp_is_leaf(page->state);
 
     page->flags &= GP_FLAGS;
     page->payload &= GP_PAYLOAD_MAX;

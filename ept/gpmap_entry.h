@@ -50,6 +50,12 @@ static inline bool gp_is_table(uint64_t raw, unsigned level)
     return level > 1 && (raw & GP_ENTRY_RWX) != 0 && (raw & GP_ENTRY_LARGE) == 0;
 }
 
+/* Is a page of that state a present leaf? */
+static inline bool gp_is_leaf(enum gp_state state)
+{
+    return state == GP_PRESENT || state == GP_ZERO;
+}
+
 /* Two level 1 entries that differ in nothing but the address; the payload is no address. */
 static inline bool gp_alike(uint64_t a, uint64_t b)
 {
