@@ -54,7 +54,9 @@ enum tf_request {
     TF_REQUEST_NONE,
     /*
      * arg[0]: gpa of a page of 4096 bytes. The kernel moves its content to another page of RAM and
-     * lets everything that mapped the one map the other; no gva changes. value[0]: the new gpa.
+     * lets everything that mapped the one map the other; no gva changes. value[0]: the new gpa;
+     * value[1]: how much moved, as a large page moves as a whole (then value[0] is where the large
+     * page begins now, and the old one is the aligned range around arg[0]).
      * Errors: -ENOENT (no RAM of the allocator's), -EBUSY (a page of the kernel's, which stays),
      * -ENOMEM.
      */

@@ -32,18 +32,15 @@ static uint64_t span_of(unsigned level)
     return PAGE_SIZE << (9 * (level - 1));
 }
 
-static uint64_t *used_map(uint64_t table)
-{
-    return (uint64_t *)(void *)&page_of(table)->next;
-}
-_Static_assert(offsetof(struct page, next) == 8 && sizeof(struct page) == 16, "used_map");
+struct lock aspace_list_lock;
+struct aspace *aspace_all;
 
 static uint64_t new_table(void)
 {
     uint64_t gpa = pmm_alloc(0, PMM_ZERO);
 
     if (gpa)
-        *used_map(gpa) = 0;
+        *table_used_map(gpa) = 0;
     return gpa;
 }
 
@@ -51,7 +48,7 @@ static void set_entry(uint64_t *e, uint64_t value)
 {
     uint64_t i = (uint64_t)e % PAGE_SIZE / sizeof(*e);
 
-    *used_map(virt_to_phys(e) & PTE_ADDR) |= UL(1) << i / 8;
+    *table_used_map(virt_to_phys(e) & PTE_ADDR) |= UL(1) << i / 8;
     __atomic_store_n(e, value, __ATOMIC_RELEASE);
 }
 
@@ -108,9 +105,31 @@ static uint64_t *find_leaf(struct aspace *as, uint64_t gva, uint64_t *size)
     if (*e & PTE_PRESENT)
         return e;
     if (*size == PAGE_SIZE &&
-        !(*used_map(virt_to_phys(e) & PTE_ADDR) >> index_of(gva, LEVEL_PT) / 8 & 1))
+        !(*table_used_map(virt_to_phys(e) & PTE_ADDR) >> index_of(gva, LEVEL_PT) / 8 & 1))
         *size = 8 * PAGE_SIZE; /* none of the group was ever used */
     return NULL;
+}
+
+static void list_add(struct aspace *as)
+{
+    uint64_t irq = lock_irqsave(&aspace_list_lock);
+
+    as->next = aspace_all;
+    as->previous = &aspace_all;
+    if (aspace_all)
+        aspace_all->previous = &as->next;
+    aspace_all = as;
+    lock_irqrestore(&aspace_list_lock, irq);
+}
+
+static void list_remove(struct aspace *as)
+{
+    uint64_t irq = lock_irqsave(&aspace_list_lock);
+
+    *as->previous = as->next;
+    if (as->next)
+        as->next->previous = as->previous;
+    lock_irqrestore(&aspace_list_lock, irq);
 }
 
 struct aspace *aspace_create(void)
@@ -130,6 +149,7 @@ struct aspace *aspace_create(void)
     root = phys_to_virt(as->root);
     root[DIRECT_ENTRY] = kernel_pml4[DIRECT_ENTRY];
     root[KERNEL_ENTRY] = kernel_pml4[KERNEL_ENTRY];
+    list_add(as);
     return as;
 }
 
@@ -137,7 +157,7 @@ static void free_table(uint64_t table, unsigned level)
 {
     uint64_t *t = phys_to_virt(table);
 
-    for (uint64_t groups = *used_map(table); groups; groups &= groups - 1) {
+    for (uint64_t groups = *table_used_map(table); groups; groups &= groups - 1) {
         unsigned first = (unsigned)__builtin_ctzl(groups) * 8;
 
         for (unsigned i = first; i < first + 8; i++) {
@@ -159,6 +179,7 @@ void aspace_destroy(struct aspace *as)
 {
     uint64_t *root = phys_to_virt(as->root);
 
+    list_remove(as); /* its pages have references now that no one can find: they stay */
     root[DIRECT_ENTRY] = 0;
     root[KERNEL_ENTRY] = 0;
     free_table(as->root, LEVEL_PML4);
@@ -187,7 +208,7 @@ static void drop_empty_table(struct aspace *as, uint64_t *e, uint64_t gva)
     uint64_t pt = *e & PTE_ADDR;
     uint64_t *t = phys_to_virt(pt);
 
-    for (uint64_t groups = *used_map(pt); groups; groups &= groups - 1) {
+    for (uint64_t groups = *table_used_map(pt); groups; groups &= groups - 1) {
         unsigned first = (unsigned)__builtin_ctzl(groups) * 8;
 
         for (unsigned i = first; i < first + 8; i++)
@@ -339,7 +360,8 @@ int aspace_protect(struct aspace *as, uint64_t gva, uint64_t len, uint64_t flags
     return rc ? rc : change(as, gva, len, flags | PTE_PRESENT);
 }
 
-bool aspace_lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *size)
+/* `hold`: with a reference to the page, taken before anybody can move it. */
+static bool lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *size, bool hold)
 {
     uint64_t irq, page_size = PAGE_SIZE;
     uint64_t *e = NULL;
@@ -353,10 +375,27 @@ bool aspace_lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *s
     e = find_leaf(as, gva, &page_size);
     if (e && entry)
         *entry = *e;
+    if (e && hold)
+        page_get(*e & PTE_ADDR & -page_size);
     if (size)
         *size = page_size;
     lock_irqrestore(&as->lock, irq);
     return e != NULL;
+}
+
+bool aspace_lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *size)
+{
+    return lookup(as, gva, entry, size, false);
+}
+
+bool aspace_hold(struct aspace *as, uint64_t gva, uint64_t *gpa, uint64_t *size)
+{
+    uint64_t entry;
+
+    if (!lookup(as, gva, &entry, size, true))
+        return false;
+    *gpa = entry & PTE_ADDR & -*size;
+    return true;
 }
 
 uint64_t aspace_root(const struct aspace *as)

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "guest/kernel/lock.h"
+#include "guest/kernel/mm.h"
 
 struct aspace {
     uint64_t root;        /* gpa of the PML4 */
@@ -16,7 +17,20 @@ struct aspace {
     struct lock lock; /* the tables */
     uint64_t active;  /* CPUs that have it in CR3 */
     uint64_t warm; /* CPUs whose TLB may hold entries of this PCID: the next load may keep them */
+    struct aspace *next, **previous; /* in the list of all */
+    bool moving;                     /* locked by move.c */
 };
+
+/* All that have a table; taken before any of their locks. */
+extern struct lock aspace_list_lock;
+extern struct aspace *aspace_all;
+
+/* The bitmap of a table: bit n says that entries 8n to 8n + 7 were ever used. */
+static inline uint64_t *table_used_map(uint64_t table)
+{
+    return (uint64_t *)(void *)&page_of(table)->next;
+}
+_Static_assert(offsetof(struct page, next) == 8 && sizeof(struct page) == 16, "table_used_map");
 
 /* A PCID from 1 to 4095 that no address space uses, or 0; and its way back. */
 uint32_t pcid_alloc(void);

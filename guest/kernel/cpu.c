@@ -45,6 +45,7 @@ static void detect_hypervisor(void)
 
         cpu_features.tf_console = offered & TF_FEATURE_CONSOLE;
         cpu_features.tf_zeroed_ram = offered & TF_FEATURE_ZEROED_RAM;
+        cpu_features.tf_mailbox = offered & TF_FEATURE_MAILBOX;
     }
 }
 

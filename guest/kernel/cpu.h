@@ -45,6 +45,7 @@ struct cpu_features {
     bool smep, smap, umip, pcid, fsgsbase, gbpages, x2apic, invpcid;
     bool tf_console;     /* TF_FEATURE_CONSOLE */
     bool tf_zeroed_ram;  /* TF_FEATURE_ZEROED_RAM */
+    bool tf_mailbox;     /* TF_FEATURE_MAILBOX */
     bool kvm, kvm_clock; /* KVM's signature; its clock MSR */
 };
 extern struct cpu_features cpu_features;

@@ -157,14 +157,14 @@ static int map_private(struct vm *vm, const struct initrd_file *f, const struct 
     if (rc == 0)
         rc = vm_populate(vm, start, now < end ? now : end);
     while (rc == 0 && done < s->filesz) {
-        uint64_t gva = s->vaddr + done, entry = 0, part = PAGE_SIZE - gva % PAGE_SIZE;
+        uint64_t gva = s->vaddr + done, gpa, size, part = PAGE_SIZE - gva % PAGE_SIZE;
 
         if (part > s->filesz - done)
             part = s->filesz - done;
-        if (!aspace_lookup(vm->as, gva, &entry, NULL))
+        if (!aspace_hold(vm->as, gva, &gpa, &size))
             return -ENOMEM;
-        memcpy((char *)phys_to_virt(entry & PTE_ADDR) + gva % PAGE_SIZE, f->data + s->offset + done,
-               part);
+        memcpy((char *)phys_to_virt(gpa) + gva % PAGE_SIZE, f->data + s->offset + done, part);
+        page_put(gpa);
         done += part;
     }
     return rc;
@@ -192,7 +192,7 @@ int exec_load(struct vm *vm, const struct initrd_file *file, uint64_t *entry, co
 
 int exec_stack(struct vm *vm, const char *args, uint64_t len, uint64_t *args_at)
 {
-    uint64_t bottom = VM_STACK_TOP - VM_STACK_MAX, last = VM_STACK_TOP - PAGE_SIZE, entry;
+    uint64_t bottom = VM_STACK_TOP - VM_STACK_MAX, last = VM_STACK_TOP - PAGE_SIZE, gpa, size;
     int rc = vm_add(vm, bottom - PAGE_SIZE, bottom, SYS_PROT_NONE, VMA_ANON);
 
     if (rc == 0)
@@ -202,8 +202,9 @@ int exec_stack(struct vm *vm, const char *args, uint64_t len, uint64_t *args_at)
     if (rc != 0)
         return rc;
     *args_at = (VM_STACK_TOP - len) & -16ul;
-    if (!aspace_lookup(vm->as, last, &entry, NULL))
+    if (!aspace_hold(vm->as, last, &gpa, &size))
         return -ENOMEM;
-    memcpy((char *)phys_to_virt(entry & PTE_ADDR) + (*args_at - last), args, len);
+    memcpy((char *)phys_to_virt(gpa) + (*args_at - last), args, len);
+    page_put(gpa);
     return 0;
 }

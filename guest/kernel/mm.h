@@ -79,6 +79,9 @@ void page_put(uint64_t gpa);
 /* The struct of a frame of RAM. */
 struct page *page_of(uint64_t gpa);
 
+/* True for RAM that the allocator was given, allocated or free. */
+bool pmm_has(uint64_t gpa);
+
 /* Pages free and pages of RAM in all. */
 struct pmm_stats {
     uint64_t total, free, free_zero;
@@ -156,6 +159,12 @@ int aspace_protect(struct aspace *as, uint64_t gva, uint64_t len, uint64_t flags
  * mapped, so that a loop can step over it. Both may be NULL.
  */
 bool aspace_lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *size);
+
+/*
+ * The same with a reference (for page_put()) to the page, whose start is *gpa: it stays where it is
+ * meanwhile. Whoever uses a user page by its gpa, not through the user's address, has to hold it.
+ */
+bool aspace_hold(struct aspace *as, uint64_t gva, uint64_t *gpa, uint64_t *size);
 
 /* Makes it current on this CPU (NULL: kernel tables only). Interrupts must be off. */
 void aspace_switch(struct aspace *as);

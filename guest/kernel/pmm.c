@@ -38,6 +38,10 @@ static struct untouched {
 } untouched[MAX_UNTOUCHED];
 static unsigned n_untouched, first_untouched;
 
+/* The same ranges as they were at the start. */
+static struct untouched given[MAX_UNTOUCHED];
+static unsigned n_given;
+
 struct page *page_of(uint64_t gpa)
 {
     ASSERT(gpa >> PAGE_SHIFT < n_pages);
@@ -265,6 +269,14 @@ void page_put(uint64_t gpa)
         pmm_free(gpa);
 }
 
+bool pmm_has(uint64_t gpa)
+{
+    for (unsigned i = 0; i < n_given; i++)
+        if (gpa >> PAGE_SHIFT >= given[i].start && gpa >> PAGE_SHIFT < given[i].end)
+            return true;
+    return false;
+}
+
 void pmm_stats(struct pmm_stats *out)
 {
     *out = stats;
@@ -347,8 +359,10 @@ void pmm_init(void)
         reserve(boot_info.initrd_start, boot_info.initrd_end);
     direct_map_init(early_pages);
     place_pages();
-    for (unsigned i = 0; i < n_untouched; i++)
+    for (unsigned i = 0; i < n_untouched; i++) {
         stats.total += untouched[i].end - untouched[i].start;
+        given[n_given++] = untouched[i];
+    }
     if (!boot_info.initrd_builtin &&
         !direct_map_need(boot_info.initrd_start, boot_info.initrd_end - boot_info.initrd_start))
         panic("the initrd is outside the direct map");

@@ -5,6 +5,7 @@
 #include "guest/kernel/exec.h"
 #include "guest/kernel/heap.h"
 #include "guest/kernel/initrd.h"
+#include "guest/kernel/mailbox.h"
 #include "guest/kernel/panic.h"
 #include "guest/kernel/printk.h"
 #include "guest/kernel/sched.h"
@@ -26,6 +27,7 @@ struct proc {
     struct proc *sibling;
     struct proc *next, **previous; /* in the list of all */
     struct sys_status status;
+    int place; /* in the mailbox's table */
     char name[32];
 };
 
@@ -172,6 +174,7 @@ static int64_t proc_start(struct proc *p, struct proc *parent)
     if (all != NULL)
         all->previous = &p->next;
     all = p;
+    p->place = mailbox_add(pid, aspace_root(p->vm.as), p->name);
     lock_release(&proc_lock);
     sched_wake(p->thread); /* from here on, p may be gone */
     return pid;
@@ -274,6 +277,7 @@ int64_t proc_exec(const char *args, uint64_t len)
     replace_vm(p, &vm);
     thread_clear_state();
     set_name(p, args);
+    mailbox_change(p->place, aspace_root(p->vm.as), p->name);
     *thread_frame(p->thread) = f;
     return 0;
 }
@@ -349,6 +353,7 @@ void proc_exit(int code, const struct sys_status *fault)
     *p->previous = p->next;
     if (p->next != NULL)
         p->next->previous = p->previous;
+    mailbox_remove(p->place);
     lock_release(&proc_lock);
     free_list(ended);
     /* A parent that waits hears of the end first; proc_free() frees the memory then. */

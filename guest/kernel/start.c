@@ -6,6 +6,7 @@
 #include "guest/kernel/clock.h"
 #include "guest/kernel/cpu.h"
 #include "guest/kernel/init.h"
+#include "guest/kernel/mailbox.h"
 #include "guest/kernel/mm.h"
 #include "guest/kernel/panic.h"
 #include "guest/kernel/printk.h"
@@ -67,6 +68,7 @@ void start(uint64_t start_info_gpa)
 
     cmdline_warn_unknown(); /* options that nobody knows */
     run_tests_if_told();    /* panic=..., selftest=... */
+    mailbox_init();         /* the monitor may ask */
     smp_release();          /* the others enter their idle loops */
     init_start();           /* the first process; never returns */
 }

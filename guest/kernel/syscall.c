@@ -39,13 +39,14 @@ static int64_t do_write(const struct trap_frame *f)
     if (user_readable(addr, len) != 0)
         return -EFAULT;
     for (uint64_t done = 0; done < len;) {
-        uint64_t gva = addr + done, part = PAGE_SIZE - gva % PAGE_SIZE, entry, size;
+        uint64_t gva = addr + done, part = PAGE_SIZE - gva % PAGE_SIZE, gpa, size;
 
-        if (!aspace_lookup(my_vm()->as, gva, &entry, &size))
+        if (!aspace_hold(my_vm()->as, gva, &gpa, &size))
             return -EFAULT;
         if (part > len - done)
             part = len - done;
-        console_write(phys_to_virt((entry & PTE_ADDR & -size) + gva % size), part);
+        console_write(phys_to_virt(gpa + gva % size), part);
+        page_put(gpa);
         done += part;
     }
     return (int64_t)len;

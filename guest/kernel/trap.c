@@ -3,9 +3,11 @@
 
 #include <stddef.h>
 
+#include "guest/abi.h"
 #include "guest/kernel/apic.h"
 #include "guest/kernel/boot_info.h"
 #include "guest/kernel/cpu.h"
+#include "guest/kernel/mailbox.h"
 #include "guest/kernel/mm.h"
 #include "guest/kernel/panic.h"
 #include "guest/kernel/printk.h"
@@ -151,6 +153,10 @@ void trap_dispatch(struct trap_frame *f)
     case VECTOR_IRQ_BASE + 4:
         console_irq();
         apic_eoi();
+        break;
+    case VECTOR_IRQ_BASE + TF_MAILBOX_IRQ:
+        apic_eoi(); /* first: the answer may bring the next request at once */
+        mailbox_irq();
         break;
     case VECTOR_SPURIOUS: /* has no EOI (Intel SDM vol. 3A, "Spurious Interrupt") */
         break;

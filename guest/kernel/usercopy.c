@@ -51,20 +51,21 @@ int user_writable(uint64_t addr, size_t len)
     return accessible(addr, len, true);
 }
 
+/* The copy may miss a page that is there once more, while it is being moved (move.c). */
 int copy_from_user(void *dst, uint64_t src, size_t len)
 {
     size_t left;
 
     if (range_ok(src, len) != 0)
         return -EFAULT;
-    left = copy_until_fault(dst, (const void *)src, len);
-    if (left == 0)
-        return 0;
-    dst = (char *)dst + (len - left);
-    src += len - left;
-    if (user_readable(src, left) != 0)
-        return -EFAULT;
-    return copy_until_fault(dst, (const void *)src, left) == 0 ? 0 : -EFAULT;
+    while ((left = copy_until_fault(dst, (const void *)src, len)) != 0) {
+        dst = (char *)dst + (len - left);
+        src += len - left;
+        len = left;
+        if (user_readable(src, left) != 0)
+            return -EFAULT;
+    }
+    return 0;
 }
 
 int copy_to_user(uint64_t dst, const void *src, size_t len)
@@ -73,12 +74,12 @@ int copy_to_user(uint64_t dst, const void *src, size_t len)
 
     if (range_ok(dst, len) != 0)
         return -EFAULT;
-    left = copy_until_fault((void *)dst, src, len);
-    if (left == 0)
-        return 0;
-    src = (const char *)src + (len - left);
-    dst += len - left;
-    if (user_writable(dst, left) != 0)
-        return -EFAULT;
-    return copy_until_fault((void *)dst, src, left) == 0 ? 0 : -EFAULT;
+    while ((left = copy_until_fault((void *)dst, src, len)) != 0) {
+        src = (const char *)src + (len - left);
+        dst += len - left;
+        len = left;
+        if (user_writable(dst, left) != 0)
+            return -EFAULT;
+    }
+    return 0;
 }

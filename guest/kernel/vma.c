@@ -102,8 +102,9 @@ static int supply_page(struct vm *vm, const struct vma *a, uint64_t gva)
     uint64_t gpa = alloc_page(a, PMM_ZERO);
     int rc;
 
+    /* A page that was being moved (move.c) is there again once its tables can be looked at. */
     if (gpa == 0)
-        return -ENOMEM;
+        return aspace_lookup(vm->as, gva, NULL, NULL) ? 0 : -ENOMEM;
     rc = aspace_map(vm->as, gva & -size, gpa, size, vm_pte_flags(a->prot));
     if (rc != 0)
         page_put(gpa);
@@ -278,20 +279,23 @@ bool vm_access(struct vm *vm, uint64_t addr, bool write)
     return vm_fault(vm, addr, write ? PF_WRITE : 0);
 }
 
-/* Gives `dst` its own copy of the page at gva, or a reference if nobody can ever write to it. */
-static int clone_page(struct vm *dst, const struct vma *a, uint64_t gva, uint64_t entry)
+/*
+ * Gives `dst` its own copy of the page at gva, or a reference if nobody can ever write to it. Takes
+ * over the caller's reference to `gpa`.
+ */
+static int clone_page(struct vm *dst, const struct vma *a, uint64_t gva, uint64_t gpa)
 {
-    uint64_t size = vma_page_size(a), gpa = entry & PTE_ADDR;
+    uint64_t size = vma_page_size(a);
     int rc;
 
-    if (a->kind == VMA_IMAGE) {
-        page_get(gpa);
-    } else {
+    if (a->kind != VMA_IMAGE) {
         uint64_t copy = alloc_page(a, 0);
 
+        if (copy != 0)
+            memcpy(phys_to_virt(copy), phys_to_virt(gpa), size);
+        page_put(gpa);
         if (copy == 0)
             return -ENOMEM;
-        memcpy(phys_to_virt(copy), phys_to_virt(gpa), size);
         gpa = copy;
     }
     rc = aspace_map(dst->as, gva, gpa, size, vm_pte_flags(a->prot));
@@ -303,7 +307,7 @@ static int clone_page(struct vm *dst, const struct vma *a, uint64_t gva, uint64_
 int vm_clone(struct vm *dst, const struct vm *src)
 {
     struct vma **at = &dst->list;
-    uint64_t entry, size;
+    uint64_t gpa, size;
 
     for (const struct vma *a = src->list; a != NULL; a = a->next) {
         struct vma *b = kmalloc(sizeof *b);
@@ -319,8 +323,8 @@ int vm_clone(struct vm *dst, const struct vm *src)
         for (uint64_t gva = a->start; gva < a->end; gva = (gva & -size) + size) {
             int rc = 0;
 
-            if (aspace_lookup(src->as, gva, &entry, &size))
-                rc = clone_page(dst, a, gva, entry);
+            if (aspace_hold(src->as, gva, &gpa, &size))
+                rc = clone_page(dst, a, gva, gpa);
             if (rc != 0)
                 return rc;
         }
