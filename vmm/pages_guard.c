@@ -8,22 +8,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* What a guarded page was before, in the payload of its entry. */
-static uint64_t pack(const struct gp_page *page)
-{
-    return (uint64_t)page->state | (uint64_t)page->shift << 8;
-}
-
-static enum gp_state packed_state(uint64_t payload)
-{
-    return (enum gp_state)(payload & 0xff);
-}
-
-static unsigned packed_shift(uint64_t payload)
-{
-    return payload >> 8 & 0xff;
-}
-
 /* --- the host's side, piece by piece: a piece lies in one part, so its hva are in a row ------ */
 
 struct piece {
@@ -77,57 +61,21 @@ static int host_dump(struct pages *p, gpa_t at, uint64_t len, bool dump)
 
 /* --- the map's side --------------------------------------------------------------------------- */
 
-static int effect_pack(void *ctx, gpa_t at, uint64_t len, const struct gp_page *from,
-                       struct gp_page *to)
-{
-    (void)ctx;
-    (void)at;
-    (void)len;
-    to->shift = from->shift;
-    to->payload = pack(from);
-    return 0;
-}
-
 static int map_guard(struct pages *p, gpa_t at, uint64_t len)
 {
     const struct gp_change change = {
         .from = GP_ANY & ~GP_MASK(GP_GUARDED),
         .to = { .state = GP_GUARDED, .shift = PAGE_SHIFT_4K },
-        .effect = effect_pack,
     };
 
     return gpmap_change(p->map, at, len, &change, NULL);
 }
 
-/* Guarded pages change through pages_guard() only, whose callers p->lock keeps apart. */
 static int map_unguard(struct pages *p, gpa_t at, uint64_t len)
 {
-    int rc = 0;
+    const struct gp_change change = { .from = GP_MASK(GP_GUARDED), .restore = true };
 
-    while (len > 0 && rc == 0) {
-        struct gp_change change = { .from = GP_MASK(GP_GUARDED) };
-        struct gp_page first, next;
-        uint64_t run = 0;
-
-        rc = gpmap_get(p->map, at, &first);
-        next = first;
-        /* As far as pages had the same past. */
-        while (rc == 0 && run < len && next.state == first.state && next.payload == first.payload) {
-            uint64_t page = UINT64_C(1) << next.shift, left = page - ((at.v + run) & (page - 1));
-
-            run += left < len - run ? left : len - run;
-            if (run < len)
-                rc = gpmap_get(p->map, gpa(at.v + run), &next);
-        }
-        if (rc == 0 && first.state == GP_GUARDED) {
-            change.to.state = packed_state(first.payload);
-            change.to.shift = packed_shift(first.payload);
-            rc = gpmap_change(p->map, at, run, &change, NULL);
-        }
-        at.v += run;
-        len -= run;
-    }
-    return rc;
+    return gpmap_change(p->map, at, len, &change, NULL);
 }
 
 static int map_nodump(struct pages *p, gpa_t at, uint64_t len, bool nodump)
