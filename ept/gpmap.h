@@ -49,22 +49,30 @@ struct gp_page {
 struct gpmap;
 
 /* Covers nothing at first. Destroy when no thread uses it any more. */
-int gpmap_create(struct gpmap **out);
+int gpmap_create(struct gpmap **out); /* 0, -ENOMEM */
 void gpmap_destroy(struct gpmap *map);
 
-/* Makes [base, base + size) RAM whose bytes stand at `hva`: all of it GP_UNTOUCHED. -EEXIST,
- * -EINVAL, -ENOMEM. */
+/*
+ * Makes [base, base + size) RAM whose bytes stand at `hva`: all of it GP_UNTOUCHED. Reserves the
+ * tables that it can ever need. -EEXIST: part of it is RAM already. -EINVAL: not whole pages,
+ * beyond 48 bits, or `backing` too large. -ENOMEM.
+ */
 int gpmap_add(struct gpmap *map, gpa_t base, uint64_t size, uint64_t hva, unsigned backing);
 
-/* The state of the page around `at`, at this moment; takes no lock. -ENOENT: no RAM. */
+/*
+ * The state of the page around `at`, at this moment; takes no lock. Fills hva and backing for every
+ * state. -ENOENT: no RAM.
+ */
 int gpmap_get(const struct gpmap *map, gpa_t at, struct gp_page *out);
 
 /*
- * Called for a run of pages of equal state (never across an aligned 2 MiB unless all of the run is
- * one state; never across two gpmap_add() ranges), with the map's lock held: the host's side of the
- * change, such as the ioctl that installs a page. *to may be amended (shift, flags, payload). 0
- * commits; a negative value leaves this run as it was and ends the change. Must not touch guest
- * memory that may fault, nor call the map but for gpmap_get().
+ * Called for a run of pages that are equal in all that struct gp_page says, as long as there are
+ * any: of a large leaf, untouched gigabytes, or one page. Never across two gpmap_add() ranges. With
+ * the map's lock held: the host's side of the change, such as the ioctl that installs a page.
+ * from->hva and to->hva are those of the run's first byte, in every state; from->shift is that of
+ * the leaf, of which the run may be a part. *to may be amended (shift, flags, payload). 0 commits;
+ * a negative value leaves this run as it was and ends the change. Must not touch guest memory that
+ * may fault, nor call the map but for gpmap_get().
  */
 typedef int (*gp_effect)(void *ctx, gpa_t at, uint64_t len, const struct gp_page *from,
                          struct gp_page *to);
@@ -73,7 +81,8 @@ struct gp_change {
     unsigned from;        /* GP_MASK()s: pages in other states are passed over */
     unsigned need_flags;  /* passed over unless all of these are set ... */
     unsigned avoid_flags; /* ... and none of these */
-    struct gp_page to;    /* state, shift, payload; hva is kept and backing too */
+    struct gp_page to;    /* state, shift, payload; hva is kept and backing too; GP_GUARDED keeps
+                             shift and payload as well */
     unsigned set_flags, clear_flags;
     bool keep_state;  /* change flags only */
     bool restore;     /* to what each page was when it was guarded; `from` is GP_MASK(GP_GUARDED) */
@@ -83,9 +92,11 @@ struct gp_change {
 
 /*
  * The one way in which pages change. Walks [at, at + len), 4 KiB granular, changes what fits
- * `change`; large leaves that the range cuts are split, runs that may be one leaf of to.shift
- * become one. *changed receives bytes (may be NULL). 0; -EINVAL (not aligned), -ENOENT (not RAM,
- * nothing changed), -ENOMEM (nothing changed from there on), or what the effect returned.
+ * `change`; large leaves that the range cuts are split, also when only a flag of a part changes;
+ * neighbours that became the same are one leaf of to.shift where alignment and flags allow
+ * (accessed and dirty are or-ed). *changed receives the bytes that fitted and were not refused (may
+ * be NULL). 0; -EINVAL (not whole pages, no such state or flag), -ENOENT (not all of it is RAM;
+ * nothing changed), or what the effect returned.
  */
 int gpmap_change(struct gpmap *map, gpa_t at, uint64_t len, const struct gp_change *change,
                  uint64_t *changed);
@@ -95,13 +106,18 @@ int gpmap_change(struct gpmap *map, gpa_t at, uint64_t len, const struct gp_chan
 void gpmap_lock(struct gpmap *map);
 void gpmap_unlock(struct gpmap *map);
 
-/* Calls cb for each run of equal (state, shift, flags, backing) pages with contiguous hva in [at,
- * at + len); takes the lock. */
+/*
+ * Calls cb for each run of pages in [at, at + len) that are equal, as for gp_effect; page->hva is
+ * that of the run's first byte. Takes the lock. 0; -EINVAL, -ENOENT (where RAM ends), or what cb
+ * returned, if not 0.
+ */
 typedef int (*gp_run_cb)(void *ctx, gpa_t at, uint64_t len, const struct gp_page *page);
 int gpmap_runs(struct gpmap *map, gpa_t at, uint64_t len, gp_run_cb cb, void *ctx);
 
-/* Bytes by state and present bytes by size, and how often pages went from one state to another;
- * kept, not counted: cheap. */
+/*
+ * Bytes by state and present bytes by size, and how often pages went from one state to another;
+ * kept, not counted: cheap, and readable at any time, though one counter may be ahead of the other.
+ */
 struct gpmap_stats {
     uint64_t bytes[GP_STATES];
     uint64_t present_4k, present_2m, present_1g;
@@ -110,14 +126,17 @@ struct gpmap_stats {
 };
 void gpmap_stats(const struct gpmap *map, struct gpmap_stats *out);
 
-/* The tree for pt_walk(), pt_access(), nested_walk() and pt_scan(): EPT format, output = hva. ctx
- * is the map. */
+/*
+ * The tree for pt_walk(), pt_access(), nested_walk() and pt_scan(): EPT format, output = hva. ctx
+ * is the map. They read only what is a table of this map, else -EFAULT or NULL. gpmap_read_table()
+ * copies each entry once into `buf`; without one it gives the table itself, which may change.
+ */
 void gpmap_space(const struct gpmap *map, struct pt_space *out);
 int gpmap_read(void *ctx, uint64_t at, unsigned size, uint64_t *raw);
 const void *gpmap_read_table(void *ctx, uint64_t at, unsigned bytes, void *buf);
 
-/* What an entry of this map says, leaf or not; for whoever shows one. `level` as in struct pt_ref.
- */
+/* What an entry of this map says, be it a leaf or not present; for whoever shows one. `level` as in
+ * struct pt_ref. Untouched pages have no backing in their entry. */
 void gpmap_decode(uint64_t raw, unsigned level, struct gp_page *out);
 
 /* "untouched", "present", ...; never NULL. */

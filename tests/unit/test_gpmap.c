@@ -781,6 +781,24 @@ static void test_large(void **state)
     gpmap_destroy(map);
 }
 
+/* Two ranges whose RAM is contiguous, in both address spaces: no leaf goes across. */
+static void test_border(void **state)
+{
+    struct gpmap *map;
+
+    (void)state;
+    assert_int_equal(gpmap_create(&map), 0);
+    assert_int_equal(gpmap_add(map, gpa(0), MIB(1), HVA, 1), 0);
+    assert_int_equal(gpmap_add(map, gpa(MIB(1)), MIB(3), HVA + MIB(1), 1), 0);
+    change(map, 0, MIB(4), GP_PRESENT, 21);
+    assert_int_equal(look(map, MIB(1)).shift, 12);
+    assert_int_equal(look(map, MIB(2)).shift, 21);
+    change(map, 0, MIB(4), GP_ZERO, 12);
+    assert_int_equal(look(map, MIB(2)).shift, 12);
+    assert_int_equal(look(map, MIB(2) + 4096).hva, HVA + MIB(2) + 4096);
+    gpmap_destroy(map);
+}
+
 /* Only our tables can be read. */
 static void test_reader(void **state)
 {
@@ -826,10 +844,9 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_guard),
-        cmocka_unit_test(test_large),   cmocka_unit_test(test_reader),
-        cmocka_unit_test(test_names),   cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_guard),  cmocka_unit_test(test_large),
+        cmocka_unit_test(test_reader),  cmocka_unit_test(test_border), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_random),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
