@@ -41,6 +41,8 @@ static const char help[] =
     "                        0-64M or 0x100000+4K, for a part of it; may be repeated\n"
     "  --fault-around SIZE   how much a lazy fault brings in, 4K to 2M (default 64K)\n"
     "  --lock                populate and lock all of guest memory at the start\n"
+    "  --numa POLICY[=RANGE] on which nodes: local, bind:NODES, interleave:NODES,\n"
+    "                        preferred:NODE, as in bind:0,2-3\n"
     "  --timeout TIME        end the VM after that time, like 10, 500ms, 2m (status 124)\n"
     "  --trace[=FILE]        a line for each exit to the monitor (default stderr)\n"
     "  -h, --help            this text\n"
@@ -84,6 +86,7 @@ static const struct option options[] = {
     { "populate", required_argument, NULL, OPT_POPULATE },
     { "fault-around", required_argument, NULL, OPT_FAULT_AROUND },
     { "lock", no_argument, NULL, OPT_LOCK },
+    { "numa", required_argument, NULL, OPT_NUMA },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "trace", optional_argument, NULL, OPT_TRACE },
     { "help", no_argument, NULL, 'h' },

@@ -53,6 +53,30 @@ static int parse_fault_around(struct pages_config *cfg, const char *text, struct
     return 0;
 }
 
+/* "interleave:0-1", or "bind:0=0-512M". */
+static int parse_numa(struct numa_config *cfg, const char *text, struct error *err)
+{
+    const char *range = strchr(text, '=');
+    size_t length = range ? (size_t)(range - text) : strlen(text);
+    struct numa_place *place = &cfg->place[cfg->places];
+    char what[128];
+    int rc;
+
+    if (cfg->places == NUMA_PLACES_MAX)
+        return error_set(err, -EINVAL, "--numa: more than %d of it", NUMA_PLACES_MAX);
+    if (length >= sizeof(what))
+        return error_set(err, -EINVAL, "--numa: '%.40s...' is too long", text);
+    memcpy(what, text, length);
+    what[length] = '\0';
+    *place = (struct numa_place){ .size = 0 };
+    rc = numa_parse(what, place, err);
+    if (rc == 0 && range)
+        rc = parse_range("--numa", range + 1, &place->base.v, &place->size, err);
+    if (rc == 0)
+        cfg->places++;
+    return rc;
+}
+
 int run_memory_option(struct vm_config *cfg, int opt, const char *value, struct error *err)
 {
     switch (opt) {
@@ -60,6 +84,8 @@ int run_memory_option(struct vm_config *cfg, int opt, const char *value, struct 
         return parse_populate(&cfg->pages, value, err);
     case OPT_FAULT_AROUND:
         return parse_fault_around(&cfg->pages, value, err);
+    case OPT_NUMA:
+        return parse_numa(&cfg->numa, value, err);
     case OPT_LOCK:
         cfg->pages.lock = true;
         return 0;

@@ -12,6 +12,7 @@ enum {
     OPT_POPULATE = OPT_MEMORY_FIRST,
     OPT_FAULT_AROUND,
     OPT_LOCK,
+    OPT_NUMA,
     OPT_MEMORY_END, /* one after the last */
 };
 

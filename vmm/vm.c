@@ -209,9 +209,13 @@ static int vm_build(struct vm *vm, struct error *err)
     if (rc == 0)
         rc = memory_fits(vm, err);
     if (rc == 0)
+        rc = numa_place(vm->mem, &cfg->numa, err);
+    if (rc == 0)
         rc = pages_create(&vm->pages, vm->mem, &cfg->pages, pages_failed, vm, err);
     if (rc == 0)
         rc = kvm_vm_create(vm, err);
+    if (rc == 0)
+        rc = track_create(&vm->track, vm->pages, vm->fd, err);
     if (rc == 0)
         rc = kvm_irqchip_create(vm, err);
     if (rc == 0)
@@ -283,6 +287,7 @@ void vm_destroy(struct vm *vm)
         (void)close(vm->fd);
     }
     pages_destroy(vm->pages);
+    track_destroy(vm->track);
     memory_destroy(vm->mem);
     cpuid_destroy(vm->cpuid);
     kvm_close(&vm->kvm);
@@ -317,6 +322,11 @@ struct memory *vm_memory(struct vm *vm)
 struct pages *vm_pages(struct vm *vm)
 {
     return vm->pages;
+}
+
+struct track *vm_track(struct vm *vm)
+{
+    return vm->track;
 }
 
 struct mailbox *vm_mailbox(struct vm *vm)

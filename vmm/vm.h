@@ -10,7 +10,9 @@
 
 #include "vmm/error.h"
 #include "vmm/memory.h"
+#include "vmm/numa.h"
 #include "vmm/pages.h"
+#include "vmm/track.h"
 
 #define VM_CPUS_MAX 64
 
@@ -30,6 +32,7 @@ struct vm_config {
     unsigned cpus;
     enum mem_backing backing;
     struct pages_config pages;
+    struct numa_config numa;
     enum console_kind console;
     const char *console_path; /* for CONSOLE_FILE */
     double timeout_s;         /* 0: none */
@@ -116,6 +119,7 @@ enum vm_state vm_state(struct vm *vm);
 const struct vm_config *vm_config(const struct vm *vm);
 struct memory *vm_memory(struct vm *vm);
 struct pages *vm_pages(struct vm *vm);
+struct track *vm_track(struct vm *vm);
 struct mailbox *vm_mailbox(struct vm *vm);
 struct bus *vm_bus(struct vm *vm);
 struct console *vm_console(struct vm *vm);

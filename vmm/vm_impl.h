@@ -62,6 +62,7 @@ struct vm {
     struct cpuid *cpuid;
     struct memory *mem;
     struct pages *pages;
+    struct track *track;
     struct bus *bus;
     struct io_loop *loop;
     struct console *con;
@@ -144,6 +145,14 @@ void exit_print(FILE *to, const struct exit_record *rec);
 
 /* Prints the line of --trace for `rec`; cfg->trace is not NULL. */
 void trace_exit(struct vcpu *cpu, const struct exit_record *rec);
+
+/* --- guard_find.c --- */
+
+/*
+ * Why this vCPU, whose KVM_RUN failed with `error` (EFAULT) or exited by MMIO at RAM (0), can't go
+ * on, when that is a guarded page: the access, the gpa and RIP, into `what`. False when it is something else.
+ */
+bool guard_explain(struct vcpu *cpu, int error, char *what, size_t size);
 
 /* --- dump.c --- */
 
