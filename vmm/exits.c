@@ -54,6 +54,19 @@ static void handle_pio(struct vcpu *cpu, struct exit_record *rec)
     }
 }
 
+/* An access by the emulator that no device answered: ends the VM when it was to RAM. */
+static void check_ram(struct vcpu *cpu)
+{
+    uint64_t addr = cpu->run->mmio.phys_addr;
+    char what[128] = "the host can't give the memory that the guest touched";
+
+    if (memory_guarded(cpu->vm->mem, gpa(addr), 1))
+        (void)guard_explain(cpu, 0, what, sizeof(what));
+    else if (!memory_at(cpu->vm->mem, gpa(addr), 1))
+        return;
+    dump_crash(cpu, what, 0);
+}
+
 /*
  * KVM cuts an access at 8 bytes and at page ends, so that any length from 1 to
  * 8 can come; devices see powers of two only.
@@ -82,9 +95,9 @@ static void handle_mmio(struct vcpu *cpu, struct exit_record *rec)
         }
     }
     rec->value = load(run->mmio.data, len);
-    /* RAM never exits, unless KVM's emulator found the host's page gone. */
-    if (!rec->claimed && memory_at(cpu->vm->mem, gpa(rec->addr), 1))
-        dump_crash(cpu, "the host can't give the memory that the guest touched", 0);
+    /* RAM never exits, unless KVM's emulator found the host's page gone or guarded. */
+    if (!rec->claimed)
+        check_ram(cpu);
 }
 
 static void handle_system_event(struct vcpu *cpu)

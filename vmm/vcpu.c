@@ -188,7 +188,9 @@ static bool run_failed(struct vcpu *cpu, int code, uint64_t tsc)
     case EAGAIN: /* an AP got its INIT or SIPI; the next entry runs it */
         return true;
     case EFAULT:
-        (void)snprintf(what, sizeof(what), "the host can't give the memory that the guest touched");
+        if (!guard_explain(cpu, code, what, sizeof(what)))
+            (void)snprintf(what, sizeof(what),
+                           "the host can't give the memory that the guest touched");
         break;
     default:
         (void)snprintf(what, sizeof(what), "KVM_RUN failed: %s", strerror(code));
