@@ -144,6 +144,11 @@ static void handle_fatal(struct vcpu *cpu)
     struct kvm_run *run = cpu->run;
     char what[128];
 
+    /* What a guard takes away may be what KVM itself, or an exception, needs. */
+    if (guard_explain(cpu, 0, what, sizeof(what))) {
+        dump_crash(cpu, what, 0);
+        return;
+    }
     switch (run->exit_reason) {
     case KVM_EXIT_SHUTDOWN:
         dump_crash(cpu, "triple fault: an exception could not be delivered, nor the double fault",

@@ -12,7 +12,9 @@
 #include "ept/walk.h"
 #include "vmm/operand.h"
 
-#define CODE_MAX 15
+#define CODE_MAX     15
+#define DOUBLE_FAULT 8
+#define PAGE_FAULT   14
 
 struct hit {
     gpa_t at;
@@ -83,6 +85,19 @@ static bool search_instruction(struct search *s)
     return n > 0 && n < CODE_MAX && meets(s, rip + n, "execution", &at);
 }
 
+/* What delivering an exception reads and writes: without it there is a triple fault. */
+static bool search_delivery(struct search *s)
+{
+    unsigned gate = s->sregs.efer & X86_EFER_LMA ? 16 : 8;
+    uint64_t at;
+
+    return meets(s, s->sregs.idt.base + PAGE_FAULT * gate, "read of the IDT", &at) ||
+           meets(s, s->sregs.idt.base + DOUBLE_FAULT * gate, "read of the IDT", &at) ||
+           meets(s, s->sregs.gdt.base + s->sregs.cs.selector, "read of the GDT", &at) ||
+           meets(s, s->sregs.tr.base, "read of the TSS", &at) ||
+           meets(s, s->regs.rsp - 8, "write of the stack", &at);
+}
+
 static bool search(struct search *s, int error)
 {
     const struct kvm_run *run = s->cpu->run;
@@ -107,7 +122,7 @@ static bool search(struct search *s, int error)
         .gib_pages = cpuid_gib_pages(s->cpu->vm->cpuid),
     };
     x86_pt_space(&s->space, &paging);
-    return search_instruction(s);
+    return search_instruction(s) || (run->exit_reason == KVM_EXIT_SHUTDOWN && search_delivery(s));
 }
 
 bool guard_explain(struct vcpu *cpu, int error, char *what, size_t size)
@@ -122,7 +137,7 @@ bool guard_explain(struct vcpu *cpu, int error, char *what, size_t size)
         return false;
     if (!search(&s, error))
         return false;
-    (void)snprintf(what, size, "guarded memory: %s of gpa 0x%" PRIx64 ", rip 0x%llx", s.hit.access,
+    (void)snprintf(what, size, "guarded memory: %s at gpa 0x%" PRIx64 ", rip 0x%llx", s.hit.access,
                    s.hit.at.v, s.regs.rip);
     return true;
 }

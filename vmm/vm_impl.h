@@ -149,8 +149,9 @@ void trace_exit(struct vcpu *cpu, const struct exit_record *rec);
 /* --- guard_find.c --- */
 
 /*
- * Why this vCPU, whose KVM_RUN failed with `error` (EFAULT) or exited by MMIO at RAM (0), can't go
- * on, when that is a guarded page: the access, the gpa and RIP, into `what`. False when it is something else.
+ * Why this vCPU, whose KVM_RUN failed with `error` (EFAULT), or which exited with 0 by MMIO at
+ * RAM, a triple fault or an internal error, can't go on, when that is a guarded page: the access,
+ * the gpa and RIP, into `what`. False when it is something else.
  */
 bool guard_explain(struct vcpu *cpu, int error, char *what, size_t size);
 
