@@ -9,6 +9,7 @@
 #include "vmm/control.h"
 #include "vmm/control_impl.h"
 #include "vmm/control_pages.h"
+#include "vmm/control_track.h"
 
 struct command {
     const char *name;
@@ -78,11 +79,14 @@ static int perform_version(struct vm *vm, const json_t *arguments, struct contro
 static const char *const no_arguments[] = { NULL };
 static const char *const guard_arguments[] = { "base", "size", "mode", NULL };
 
+static const char *const track_arguments[] = { "what", "base", "size", "clear", "cells", NULL };
+
 static const struct command commands[] = {
     { "version", no_arguments, perform_version }, { "status", no_arguments, perform_status },
     { "stat", no_arguments, perform_stat },       { "pause", no_arguments, perform_pause },
     { "resume", no_arguments, perform_resume },   { "stop", no_arguments, perform_stop },
     { "console", no_arguments, perform_console }, { "guard", guard_arguments, control_guard },
+    { "track", track_arguments, control_track },
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 

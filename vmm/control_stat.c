@@ -8,6 +8,7 @@
 #include "vmm/console.h"
 #include "vmm/control_impl.h"
 #include "vmm/control_pages.h"
+#include "vmm/control_track.h"
 #include "vmm/residency.h"
 
 #define RANGES_MAX 256
@@ -113,12 +114,13 @@ static json_t *memory_json(struct vm *vm)
                                               mem_backing_name(slot[i].backing)));
     residency_read(mem, &r);
     resident = r.mapped_4k + r.mapped_2m + r.mapped_1g;
-    return json_pack("{s:I, s:s, s:o, s:I, s:{s:I, s:I, s:I}, s:I, s:I}", "bytes",
+    return json_pack("{s:I, s:s, s:o, s:I, s:{s:I, s:I, s:I}, s:I, s:I, s:o}", "bytes",
                      (json_int_t)memory_size(mem), "backing",
                      mem_backing_name(vm_config(vm)->backing), "slots", slots, "resident_bytes",
                      (json_int_t)resident, "mapped_bytes", "4K", (json_int_t)r.mapped_4k, "2M",
                      (json_int_t)r.mapped_2m, "1G", (json_int_t)r.mapped_1g, "swapped_bytes",
-                     (json_int_t)r.swapped, "monitor_bytes", (json_int_t)r.monitor);
+                     (json_int_t)r.swapped, "monitor_bytes", (json_int_t)r.monitor, "nodes",
+                     control_nodes_json(vm));
 }
 
 json_t *control_stat(struct vm *vm)

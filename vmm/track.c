@@ -6,7 +6,7 @@
 
 #include "vmm/track_impl.h"
 
-static uint64_t now_ns(void)
+uint64_t track_now_ns(void)
 {
     struct timespec now;
 
@@ -55,7 +55,7 @@ int track_start(struct track *t, unsigned what, gpa_t at, uint64_t len, struct e
         if (rc < 0)
             return rc;
         t->on |= TRACK_DIRTY;
-        t->since_ns = now_ns();
+        t->since_ns = track_now_ns();
     }
     if (what & TRACK_ACCESSED && !again) {
         if (t->on & TRACK_ACCESSED)
@@ -65,7 +65,7 @@ int track_start(struct track *t, unsigned what, gpa_t at, uint64_t len, struct e
         if (rc < 0)
             return rc;
         t->on |= TRACK_ACCESSED;
-        t->since_ns = now_ns();
+        t->since_ns = track_now_ns();
     }
     return 0;
 }
@@ -95,7 +95,7 @@ int track_clear(struct track *t, unsigned what, gpa_t at, uint64_t len, struct e
     if (rc == 0 && what & TRACK_DIRTY)
         rc = dirty_clear(t, at, len, err);
     if (what)
-        t->since_ns = now_ns();
+        t->since_ns = track_now_ns();
     return rc;
 }
 
