@@ -67,8 +67,9 @@ static void tree_free(struct pt_table *t, uint64_t at, unsigned n)
 {
     const struct pt_format *f = t->format;
     void *table = pt_ptr(t, at);
+    uint64_t count = n > 1 ? pt_entries(&f->level[n]) : 0;
 
-    for (uint64_t i = 0; n > 1 && i < pt_entries(&f->level[n]); i++) {
+    for (uint64_t i = 0; i < count; i++) {
         uint64_t raw = pt_load(f, table, i);
 
         if (pt_is_table(f, n, raw))
