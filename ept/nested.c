@@ -1,0 +1,200 @@
+#include "ept/nested.h"
+
+#include <string.h>
+
+#include "ept/entry.h"
+
+/*
+ * The guest's walk is pt_access() with a reader that sends each address through the host's
+ * tables first. So it is the reader that goes down a column:
+ *
+ *   pt_access(guest) -> read_guest_entry(gpa) -> pt_access(host, gpa) -> read_host_entry() ...
+ *                                             -> space->read_guest(host address)
+ */
+struct walker {
+    const struct nested_space *space;
+    const struct pt_access *access;
+    struct nested_walk *out;
+};
+
+static void add_ref(struct nested_walk *out, enum pt_dim dim, unsigned column,
+                    const struct pt_ref *ref, uint64_t host_at)
+{
+    out->ref[out->count++] =
+        (struct nested_ref){ .dim = dim, .column = column, .ref = *ref, .host_at = host_at };
+}
+
+static void refuse(struct nested_walk *out, enum pt_fault fault, enum pt_dim dim, unsigned column,
+                   uint64_t error_code)
+{
+    out->fault = fault;
+    out->fault_dim = dim;
+    out->fault_column = column;
+    out->error_code = error_code;
+}
+
+/* What the host's format takes an access of the guest for. */
+static struct pt_access host_access(const struct nested_space *space, enum pt_op op, bool for_table)
+{
+    return (struct pt_access){
+        .op = op,
+        .user = space->host.format->rules == PT_RULES_NPT,
+        .for_table = for_table,
+    };
+}
+
+/* Goes down one more column. False when the host refuses, which *out then tells. */
+static bool translate(struct walker *w, uint64_t gpa, enum pt_op op, bool for_table)
+{
+    const struct nested_space *space = w->space;
+    struct nested_walk *out = w->out;
+    unsigned column = out->columns++;
+    struct pt_walk *host = &out->host[column];
+    struct pt_access access = host_access(space, op, for_table);
+
+    out->column_gpa[column] = gpa;
+    if (space->host.format->levels == 0) {
+        *host = (struct pt_walk){ .output = gpa, .shift = 63, .rights = ~0u };
+        return true;
+    }
+    (void)pt_access(&space->host, gpa, &access, space->read_host, space->host_ctx, host);
+    for (unsigned i = 0; i < host->count; i++)
+        add_ref(out, PT_DIM_HOST, column, &host->ref[i], host->ref[i].at);
+    if (host->fault == PT_OK)
+        return true;
+    refuse(out, host->fault, PT_DIM_HOST, column, host->error_code);
+    return false;
+}
+
+/* Gives what a walk has read before, so that a second look at its rights reads nothing again. */
+static int read_again(void *ctx, uint64_t at, unsigned size, uint64_t *raw)
+{
+    const struct pt_walk *before = ctx;
+
+    (void)size;
+    for (unsigned i = 0; i < before->count; i++) {
+        if (before->ref[i].at != at)
+            continue;
+        *raw = before->ref[i].raw;
+        return 0;
+    }
+    return -1;
+}
+
+/* The CPU sets a bit in the guest's entry of `column`: does the host let it write there? */
+static bool update(struct walker *w, unsigned column)
+{
+    const struct nested_space *space = w->space;
+    struct nested_walk *out = w->out;
+    struct pt_walk before = out->host[column], *host = &out->host[column];
+    struct pt_access access = host_access(space, PT_WRITE, true);
+    unsigned first = 0;
+
+    if (space->host.format->levels == 0)
+        return true;
+    (void)pt_access(&space->host, out->column_gpa[column], &access, read_again, &before, host);
+    /* A write may set more bits in the host's entries than the read did. */
+    while (out->ref[first].column != column)
+        first++;
+    for (unsigned i = 0; i < host->count; i++)
+        out->ref[first + i].ref.set = host->ref[i].set;
+    if (host->fault == PT_OK)
+        return true;
+    out->fault_update = true;
+    refuse(out, host->fault, PT_DIM_HOST, column, host->error_code);
+    return false;
+}
+
+/* The accessed bit of an entry that refers to a table is set before the walk goes on; that of a
+ * leaf waits until the guest's rights are known. */
+static bool sets_accessed(const struct pt_space *guest, unsigned level, uint64_t raw)
+{
+    return guest->policy.ad && guest->format->accessed != 0 &&
+           (raw & guest->format->accessed) == 0 &&
+           pt_entry_kind(guest, level, raw) == PT_ENTRY_TABLE;
+}
+
+static int read_guest_entry(void *ctx, uint64_t at, unsigned size, uint64_t *raw)
+{
+    struct walker *w = ctx;
+    const struct nested_space *space = w->space;
+    struct nested_walk *out = w->out;
+    unsigned column = out->columns;
+    struct pt_ref ref = { .level = space->guest.format->levels - column, .at = at };
+    bool as_write = space->host.format->rules == PT_RULES_EPT && space->host.policy.ad;
+    uint64_t host_at;
+
+    if (!translate(w, at, as_write ? PT_WRITE : PT_READ, true))
+        return -1;
+    host_at = out->host[column].output;
+    if (space->read_guest(space->guest_ctx, host_at, size, &ref.raw) < 0) {
+        ref.raw = 0;
+        add_ref(out, PT_DIM_GUEST, column, &ref, host_at);
+        return -1; /* the guest's walk tells: PT_READ_FAILED of its dimension */
+    }
+    add_ref(out, PT_DIM_GUEST, column, &ref, host_at);
+    *raw = ref.raw;
+    if (!as_write && sets_accessed(&space->guest, ref.level, ref.raw) && !update(w, column))
+        return -1;
+    return 0;
+}
+
+/* The guest's walk knows at its end which bits it sets where, and, after a refused update, has lost
+ * the last value. */
+static void settle_guest_refs(struct nested_walk *out)
+{
+    for (unsigned i = 0; i < out->count; i++) {
+        struct nested_ref *ref = &out->ref[i];
+        struct pt_ref *entry;
+
+        if (ref->dim != PT_DIM_GUEST || ref->column >= out->guest.count)
+            continue;
+        entry = &out->guest.ref[ref->column];
+        entry->raw = ref->ref.raw;
+        ref->ref.set = entry->set;
+    }
+}
+
+static bool walk_guest(struct walker *w, uint64_t input)
+{
+    const struct nested_space *space = w->space;
+    struct nested_walk *out = w->out;
+    struct pt_walk *guest = &out->guest;
+    bool as_write = space->host.format->rules == PT_RULES_EPT && space->host.policy.ad;
+
+    (void)pt_access(&space->guest, input, w->access, read_guest_entry, w, guest);
+    settle_guest_refs(out);
+    if (out->fault != PT_OK)
+        return false;
+    if (guest->fault != PT_OK) {
+        refuse(out, guest->fault, PT_DIM_GUEST, guest->count > 0 ? guest->count - 1 : 0,
+               guest->error_code);
+        return false;
+    }
+    out->gpa = gpa(guest->output);
+    /* Accessed and, for a write, dirty in the leaf. */
+    if (guest->count > 0 && guest->ref[guest->count - 1].set != 0 && !as_write)
+        return update(w, guest->count - 1);
+    return true;
+}
+
+enum pt_fault nested_walk(const struct nested_space *space, gva_t input,
+                          const struct pt_access *access, struct nested_walk *out)
+{
+    struct walker w = { .space = space, .access = access, .out = out };
+    const struct pt_walk *page;
+
+    memset(out, 0, sizeof(*out));
+    out->input = input;
+    if (!walk_guest(&w, input.v) || !translate(&w, out->gpa.v, access->op, false))
+        return out->fault;
+    page = &out->host[out->columns - 1];
+    out->output = page->output;
+    out->shift = page->shift < out->guest.shift ? page->shift : out->guest.shift;
+    return PT_OK;
+}
+
+unsigned nested_refs(unsigned guest_levels, unsigned host_levels)
+{
+    return (guest_levels + 1) * (host_levels + 1) - 1;
+}
