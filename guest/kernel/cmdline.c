@@ -5,7 +5,7 @@
 #include "guest/kernel/string.h"
 
 /* Options that some part asks for. */
-static const char *const known_options[] = { "panic", "selftest" };
+static const char *const known_options[] = { "access", "panic", "selftest" };
 
 struct word {
     const char *start;

@@ -1,6 +1,7 @@
 /* Start-up, one call a subsystem, in the order in which they need each other. */
 #include <stdint.h>
 
+#include "guest/kernel/access_test.h"
 #include "guest/kernel/apic.h"
 #include "guest/kernel/boot_info.h"
 #include "guest/kernel/clock.h"
@@ -37,8 +38,10 @@ static void run_tests_if_told(void)
         panic_on_purpose(mode);
     if (!cmdline_option("selftest", mode, sizeof(mode)))
         return;
+    if (strcmp(mode, "access") == 0)
+        machine_exit(access_test() ? 0 : 1);
     if (strcmp(mode, "kernel") != 0) {
-        printk("kernel: selftest=%s is not known: use selftest=kernel\n", mode);
+        printk("kernel: selftest=%s is not known: use selftest=kernel or access\n", mode);
         return;
     }
     r = kernel_selftest();

@@ -31,6 +31,8 @@ extern const char syscall_entry[];
 
 void trap_dispatch(struct trap_frame *f);
 
+bool (*trap_hook)(struct trap_frame *f);
+
 static const char *const exception_names[32] = {
     "#DE divide error",
     "#DB debug",
@@ -115,6 +117,8 @@ static void handle_exception(struct trap_frame *f)
     default:
         break;
     }
+    if (trap_hook && trap_hook(f))
+        return;
     if (trap_from_user(f) && is_stranded_syscall(f))
         finish_syscall(f);
     else if (trap_from_user(f))

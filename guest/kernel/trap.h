@@ -88,6 +88,12 @@ static inline void user_access_end(void)
     __asm__ volatile(USER_ACCESS_END ::: "memory", "cc");
 }
 
+/*
+ * When set, it is shown each exception first (but not NMI, #DF and #MC), whatever ring it came
+ * from; when it gives true, the frame is left as it is now. For tests that fault on purpose.
+ */
+extern bool (*trap_hook)(struct trap_frame *f);
+
 /* --- implemented by the process part ----------------------------------------- */
 
 /* An exception in ring 3. Interrupts are off; may end the thread and not return. */
