@@ -33,6 +33,7 @@ extern const struct command command_pause;
 extern const struct command command_resume;
 extern const struct command command_stop;
 extern const struct command command_guard;
+extern const struct command command_migrate;
 extern const struct command command_console;
 extern const struct command command_info;
 extern const struct command command_lab;

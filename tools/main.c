@@ -24,6 +24,7 @@ static const struct command *const commands[] = {
     &command_resume,
     &command_stop,
     &command_guard,
+    &command_migrate,
     &command_console,
     &command_info,
     &command_lab,

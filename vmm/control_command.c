@@ -8,6 +8,7 @@
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/control_impl.h"
+#include "vmm/control_migrate.h"
 #include "vmm/control_pages.h"
 #include "vmm/control_track.h"
 
@@ -81,12 +82,21 @@ static const char *const guard_arguments[] = { "base", "size", "mode", NULL };
 
 static const char *const track_arguments[] = { "what", "base", "size", "clear", "cells", NULL };
 
+static const char *const migrate_arguments[] = { "base", "size", "hold", NULL };
+static const char *const move_arguments[] = { "gpa", NULL };
+
 static const struct command commands[] = {
-    { "version", no_arguments, perform_version }, { "status", no_arguments, perform_status },
-    { "stat", no_arguments, perform_stat },       { "pause", no_arguments, perform_pause },
-    { "resume", no_arguments, perform_resume },   { "stop", no_arguments, perform_stop },
-    { "console", no_arguments, perform_console }, { "guard", guard_arguments, control_guard },
+    { "version", no_arguments, perform_version },
+    { "status", no_arguments, perform_status },
+    { "stat", no_arguments, perform_stat },
+    { "pause", no_arguments, perform_pause },
+    { "resume", no_arguments, perform_resume },
+    { "stop", no_arguments, perform_stop },
+    { "console", no_arguments, perform_console },
+    { "guard", guard_arguments, control_guard },
     { "track", track_arguments, control_track },
+    { "migrate-pages", migrate_arguments, control_migrate_pages },
+    { "move-page", move_arguments, control_move_page },
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 

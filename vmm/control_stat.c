@@ -7,6 +7,7 @@
 #include "vmm/bus.h"
 #include "vmm/console.h"
 #include "vmm/control_impl.h"
+#include "vmm/control_migrate.h"
 #include "vmm/control_pages.h"
 #include "vmm/control_track.h"
 #include "vmm/residency.h"
@@ -137,6 +138,7 @@ json_t *control_stat(struct vm *vm)
                               control_number(bus_unclaimed(vm_bus(vm))));
     (void)json_object_set_new(stat, "memory", memory_json(vm));
     (void)json_object_set_new(json_object_get(stat, "memory"), "pages", control_pages_json(vm));
+    (void)json_object_set_new(stat, "processes", control_processes_json(vm));
     (void)json_object_set_new(
         stat, "times",
         json_pack("{s:I, s:I}", "create_ns", (json_int_t)create_ns, "run_ns", (json_int_t)run_ns));
