@@ -1,16 +1,25 @@
+#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "tools/client.h"
+#include "tools/parse.h"
+#include "tools/stat_pages.h"
 #include "tools/table.h"
+#include "vmm/control.h"
 
 static const char help[] =
-    "usage: twofold stat [--json] NAME\n"
+    "usage: twofold stat [OPTIONS] NAME\n"
     "\n"
     "Shows a VM's state, its exits by vCPU and reason, the accesses to each device, and\n"
     "how much memory is resident, by the page size that the host really mapped.\n"
     "\n"
     "  --json         one object, as docs/control.md describes it\n"
+    "  --pages        instead: the pages by state and size, by range, by node, and which\n"
+    "                 of them are accessed and dirty (the options below imply it)\n"
+    "  --track WHAT   from now on accessed, dirty, or accessed,dirty; off ends both\n"
+    "  --interval TIME  forget what was seen, wait, and show what came: the working set\n"
+    "  --range RANGE  a part of RAM only, FIRST-END or FIRST+SIZE\n"
     "  -h, --help     this text\n"
     "\n"
     "Exit status: 0; 1 no such VM or no answer; 2 wrong usage.\n";
@@ -62,6 +71,7 @@ static void print_memory(const json_t *memory)
                  bytes(mapped, "2M", c, sizeof(c)), bytes(mapped, "1G", d, sizeof(d)));
     if (integer(memory, "swapped_bytes"))
         (void)printf("  swapped   %s\n", bytes(memory, "swapped_bytes", a, sizeof(a)));
+    stat_print_nodes(json_object_get(memory, "nodes"));
     (void)printf("  monitor   %s besides\n", bytes(memory, "monitor_bytes", a, sizeof(a)));
 }
 
@@ -110,15 +120,69 @@ static void print_devices(const json_t *stat)
                  integer(stat, "unclaimed_accesses"));
 }
 
+/* Above the letters, as command_bad_option() wants it. */
+enum {
+    OPT_JSON = 256,
+    OPT_PAGES,
+    OPT_TRACK,
+    OPT_INTERVAL,
+    OPT_RANGE,
+};
+
+static const struct option options[] = {
+    { "json", no_argument, NULL, OPT_JSON },
+    { "pages", no_argument, NULL, OPT_PAGES },
+    { "track", required_argument, NULL, OPT_TRACK },
+    { "interval", required_argument, NULL, OPT_INTERVAL },
+    { "range", required_argument, NULL, OPT_RANGE },
+    { "help", no_argument, NULL, 'h' },
+    { NULL, 0, NULL, 0 },
+};
+
+static int set_option(struct stat_pages_options *o, bool *pages, int opt, struct error *err)
+{
+    *pages = *pages || opt != OPT_JSON;
+    switch (opt) {
+    case OPT_JSON:
+        o->json = true;
+        break;
+    case OPT_TRACK:
+        o->track = optarg;
+        break;
+    case OPT_INTERVAL:
+        return parse_seconds("--interval", optarg, &o->interval_s, err);
+    case OPT_RANGE:
+        return parse_range("--range", optarg, &o->base, &o->size, err);
+    default:
+        break;
+    }
+    return 0;
+}
+
 static int run(const struct command *cmd, int argc, char **argv)
 {
-    struct client_options o = { 0 };
+    struct stat_pages_options o = { .name = NULL };
+    bool pages = false;
     json_t *stat = NULL;
     struct error err;
-    int status;
+    int opt;
 
-    if (!client_options(cmd, argc, argv, true, &o, &status))
-        return status;
+    optind = 0;
+    while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+        if (opt == 'h')
+            return command_help(cmd);
+        if (opt == '?' || opt == ':')
+            return command_bad_option(cmd, argv, opt);
+        if (set_option(&o, &pages, opt, &err))
+            return command_fail(STATUS_USAGE, "%s", err.text);
+    }
+    if (argc - optind != 1)
+        return command_fail(STATUS_USAGE, "%s: name one VM; see 'twofold ps'", cmd->name);
+    o.name = argv[optind];
+    if (control_name_check(o.name, &err))
+        return command_fail(STATUS_USAGE, "%s", err.text);
+    if (pages)
+        return stat_pages(&o);
     if (client_once(o.name, "stat", NULL, &stat, &err))
         return command_fail(STATUS_FAILED, "%s", err.text);
     if (o.json) {

@@ -81,6 +81,7 @@ int dirty_stop(struct track *t, struct error *err)
     memory_note_writes(t->mem, NULL);
     for (size_t i = 0; i < count; i++)
         (void)flags_clear(t, slot[i].base, slot[i].size);
+    memset(t->dirty, 0, t->words * sizeof(*t->dirty));
     return t->vm_fd < 0 ? 0 : memory_log_dirty(t->mem, t->vm_fd, false, err);
 }
 

@@ -372,9 +372,9 @@ const char *watch_describe(const struct track *t)
 {
     switch (t->method) {
     case WATCH_MINOR:
-        return "simulated by minor faults";
+        return "simulated by minor faults (shared memory)";
     case WATCH_MOVE:
-        return "simulated by moved pages (UFFDIO_MOVE)";
+        return "simulated by moving pages (UFFDIO_MOVE, anonymous memory)";
     case WATCH_NONE:
         break;
     }
