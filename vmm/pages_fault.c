@@ -27,7 +27,7 @@ static uint64_t now_ns(void)
 static void add(_Atomic uint64_t *counter, uint64_t n)
 {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
-                          memory_order_relaxed);
+                          memory_order_release);
 }
 
 static void let_go(struct pages *p)
@@ -84,6 +84,7 @@ static bool serve(struct pages *p, const struct uffd_msg *msg)
     rc = pages_install(p, hva, flags);
     if (rc < 0)
         fail(p, rc, hva);
+    add(&p->count.served, 1);
     return rc == 0;
 }
 

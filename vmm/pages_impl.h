@@ -30,6 +30,7 @@ struct pages_part {
 /* Written by the fault thread alone, but for `populate_*` and `locked`. */
 struct pages_counters {
     _Atomic uint64_t missing, minor, wp, spurious, around_bytes, huge, ns;
+    _Atomic uint64_t served; /* messages done with: missing + minor + wp when it is idle */
     _Atomic uint64_t locked_bytes, populate_ns, populate_bytes;
 };
 

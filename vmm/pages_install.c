@@ -313,6 +313,13 @@ static int serve_flags(struct fault *f, unsigned flags)
     return gpmap_change(f->p->map, f->at, f->page, &c, NULL);
 }
 
+/* Written by this thread alone. */
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
 int pages_install(struct pages *p, uint64_t host, unsigned flags)
 {
     struct fault f = { .p = p };
@@ -343,14 +350,14 @@ int pages_install(struct pages *p, uint64_t host, unsigned flags)
     }
     if (rc < 0)
         return rc;
-    p->count.spurious += known;
-    p->count.huge += f.huge || (!known && f.page != PAGE_SIZE_4K && changed);
+    count(&p->count.spurious, known);
+    count(&p->count.huge, f.huge || (f.page != PAGE_SIZE_4K && changed));
     if (!known) {
         fresh = __atomic_load_n(&p->watch.fresh, __ATOMIC_ACQUIRE);
         if (fresh)
             fresh(p->watch.ctx, f.at);
     }
     if (changed > f.page && !f.huge)
-        p->count.around_bytes += changed - f.page;
+        count(&p->count.around_bytes, changed - f.page);
     return 0;
 }
