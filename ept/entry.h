@@ -12,7 +12,8 @@ enum pt_entry_kind {
     PT_ENTRY_NONE,     /* not present */
     PT_ENTRY_TABLE,    /* refers to a table of the next lower level */
     PT_ENTRY_LEAF,     /* maps memory */
-    PT_ENTRY_RESERVED, /* present, but with a bit set that has to be zero */
+    PT_ENTRY_RESERVED, /* present, but with a bit set that has to be zero, or bits that exclude
+                          each other */
 };
 
 /* Is `input` as wide as the format's inputs: sign-extended ("canonical"), or zero above? */
@@ -33,6 +34,18 @@ static inline bool pt_is_leaf(const struct pt_level *level, uint64_t raw)
            (level->leaf == PT_LEAF_BIT && (raw & level->leaf_bit) != 0);
 }
 
+/* Has the present entry one of the combinations of bits that mean nothing? */
+static inline bool pt_is_forbidden(const struct pt_space *space, bool leaf, uint64_t raw)
+{
+    for (unsigned i = 0; i < space->forbidden_count; i++) {
+        const struct pt_forbidden *f = &space->forbidden[i];
+
+        if ((leaf || !f->leaf) && (raw & f->mask) == f->value)
+            return true;
+    }
+    return false;
+}
+
 /* `n` is the entry's level, 1 to the format's. */
 static inline enum pt_entry_kind pt_entry_kind(const struct pt_space *space, unsigned n,
                                                uint64_t raw)
@@ -41,14 +54,35 @@ static inline enum pt_entry_kind pt_entry_kind(const struct pt_space *space, uns
     bool leaf;
     uint64_t zero;
 
-    if ((raw & space->format->present) == 0)
+    if ((raw & (space->format->present | space->present)) == 0)
         return PT_ENTRY_NONE;
     leaf = pt_is_leaf(level, raw);
     zero = space->reserved[n] |
            (leaf ? level->leaf_reserved | space->leaf_reserved[n] : level->table_reserved);
-    if (raw & zero)
+    if ((raw & zero) != 0 || pt_is_forbidden(space, leaf, raw))
         return PT_ENTRY_RESERVED;
     return leaf ? PT_ENTRY_LEAF : PT_ENTRY_TABLE;
+}
+
+static inline bool pt_grants(uint64_t raw, uint64_t bit)
+{
+    return bit == 0 || (raw & bit) != 0;
+}
+
+/* PT_RIGHT_* that a present entry of level `n` grants; a walk has those that all of its entries
+ * grant. */
+static inline unsigned pt_entry_rights(const struct pt_space *space, unsigned n, uint64_t raw)
+{
+    const struct pt_rights *bits = &space->format->rights;
+    bool exec, user_exec;
+
+    if (space->format->level[n].plain)
+        return PT_RIGHT_ALL;
+    exec = pt_grants(raw, bits->exec) && !(space->policy.no_exec && (raw & bits->no_exec) != 0);
+    user_exec = space->policy.mode_based ? (raw & bits->user_exec) != 0 : exec;
+    return (pt_grants(raw, bits->read) ? PT_RIGHT_READ : 0) |
+           (pt_grants(raw, bits->write) ? PT_RIGHT_WRITE : 0) | (exec ? PT_RIGHT_EXEC : 0) |
+           (pt_grants(raw, bits->user) ? PT_RIGHT_USER : 0) | (user_exec ? PT_RIGHT_USER_EXEC : 0);
 }
 
 /* The address of a leaf's first byte. */

@@ -54,7 +54,7 @@ static bool translate(struct walker *w, uint64_t gpa, enum pt_op op, bool for_ta
 
     out->column_gpa[column] = gpa;
     if (space->host.format->levels == 0) {
-        *host = (struct pt_walk){ .output = gpa, .shift = 63, .rights = ~0u };
+        *host = (struct pt_walk){ .output = gpa, .shift = 63, .rights = PT_RIGHT_ALL };
         return true;
     }
     (void)pt_access(&space->host, gpa, &access, space->read_host, space->host_ctx, host);
@@ -110,7 +110,7 @@ static bool update(struct walker *w, unsigned column)
 static bool sets_accessed(const struct pt_space *guest, unsigned level, uint64_t raw)
 {
     return guest->policy.ad && guest->format->accessed != 0 &&
-           (raw & guest->format->accessed) == 0 &&
+           (raw & guest->format->accessed) == 0 && !guest->format->level[level].plain &&
            pt_entry_kind(guest, level, raw) == PT_ENTRY_TABLE;
 }
 

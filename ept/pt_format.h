@@ -36,6 +36,7 @@ struct pt_level {
     uint8_t leaf_high_shift; /* ... and belong this many bits further up (PSE-36) */
     uint64_t leaf_reserved;  /* must be zero in a leaf */
     uint64_t table_reserved; /* must be zero in an entry that refers to a table */
+    bool plain; /* has no rights, accessed or dirty bits: grants all (PDPTE of PAE paging) */
 };
 
 /* Rights of a walk: PT_RIGHT_READ and so on, or-ed. */
@@ -43,6 +44,10 @@ struct pt_level {
 #define PT_RIGHT_WRITE (1u << 1)
 #define PT_RIGHT_EXEC  (1u << 2)
 #define PT_RIGHT_USER  (1u << 3) /* for ring 3; formats without that notion always grant it */
+/* Of addresses that the guest's own tables give to ring 3: EPT with mode-based execute control;
+ * anywhere else the same as PT_RIGHT_EXEC. */
+#define PT_RIGHT_USER_EXEC (1u << 4)
+#define PT_RIGHT_ALL       ((1u << 5) - 1)
 
 /*
  * Which bits of an entry grant a right (0: granted by every present entry) and which
@@ -51,6 +56,7 @@ struct pt_level {
 struct pt_rights {
     uint64_t read, write, exec, user;
     uint64_t no_exec;
+    uint64_t user_exec; /* with pt_policy.mode_based */
 };
 
 /* Whose rules the checks after the walk follow, and who defines the error code. */
@@ -89,8 +95,18 @@ struct pt_policy {
     bool ac;            /* RFLAGS.AC: SMAP is off for explicit accesses */
     bool pku, pks;      /* CR4.PKE, CR4.PKS */
     uint32_t pkru, pkrs;
-    bool exec_only; /* EPT: entries may grant execution without reading */
+    bool exec_only;  /* EPT: entries may grant execution without reading */
+    bool mode_based; /* EPT: execution is granted to user and supervisor addresses separately */
+    bool scalable;   /* VT-d: scalable mode, which has fault reasons of its own */
 };
+
+/* Bits that a present entry may not have: `value` under `mask`. */
+struct pt_forbidden {
+    uint64_t mask, value;
+    bool leaf; /* only in leaves */
+};
+
+#define PT_FORBIDDEN_MAX 8
 
 /*
  * One address space: a format, where its root table lies, and what this CPU in
@@ -101,7 +117,10 @@ struct pt_space {
     uint64_t root;                             /* as in the root register; masked by the walker */
     uint64_t reserved[PT_LEVELS_MAX + 1];      /* by level, in every present entry */
     uint64_t leaf_reserved[PT_LEVELS_MAX + 1]; /* by level, in leaves */
+    uint64_t present; /* any of these, too, makes an entry present (EPT, mode-based execution) */
     struct pt_policy policy;
+    unsigned forbidden_count;
+    struct pt_forbidden forbidden[PT_FORBIDDEN_MAX];
 };
 
 #endif

@@ -32,7 +32,7 @@ enum pt_fault pt_walk(const struct pt_space *space, uint64_t input, pt_read read
         case PT_ENTRY_NONE:
             return out->fault = PT_NOT_PRESENT;
         case PT_ENTRY_RESERVED:
-            return out->fault = PT_RESERVED;
+            return out->fault = format->rules == PT_RULES_EPT ? PT_MISCONFIG : PT_RESERVED;
         case PT_ENTRY_LEAF:
             out->output = pt_leaf_output(level, ref->raw, input);
             out->shift = level->shift;

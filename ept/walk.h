@@ -15,7 +15,7 @@ enum pt_fault {
     PT_READ_FAILED,   /* the last entry lies where there is no memory */
     PT_PROTECTION,    /* mapped, but not for this access (pt_access() only) */
     PT_KEY,           /* mapped, but a protection key forbids it (pt_access() only) */
-    PT_MISCONFIG,     /* EPT: a combination of bits that has no meaning (pt_access() only) */
+    PT_MISCONFIG,     /* EPT: a reserved bit, or a combination of bits that has no meaning */
 };
 
 /* One entry that the walk read. `at` is an address of the space that the tables lie in. */
@@ -28,10 +28,10 @@ struct pt_ref {
 
 struct pt_walk {
     enum pt_fault fault;
-    uint64_t output;     /* the translated address, offset included; PT_OK only */
+    uint64_t output;     /* the translated address, offset included; PT_OK, PT_PROTECTION, PT_KEY */
     unsigned level;      /* of the leaf, or of the entry that faulted; 0: none was needed */
-    unsigned shift;      /* log2 of the bytes that the leaf maps; PT_OK only */
-    unsigned rights;     /* PT_RIGHT_*, of all entries together; pt_access() only */
+    unsigned shift;      /* log2 of the bytes that the leaf maps; as `output` */
+    unsigned rights;     /* PT_RIGHT_*, of all entries together; pt_access() only, as `output` */
     uint64_t error_code; /* as the format's rules define it, 0 without a fault; pt_access() only */
     unsigned count;      /* of `ref` */
     struct pt_ref ref[PT_LEVELS_MAX];
