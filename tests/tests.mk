@@ -19,6 +19,9 @@ $(BUILD)/tests/unit/test_boot $(BUILD)/tests/unit/test_boot_bad: \
 
 $(BUILD)/tests/unit/test_lab: tools/lab_link.c tools/lab_cpio.c tools/lab_fill.c tools/appliance_option.c
 
+$(BUILD)/tests/unit/test_walk_view: tools/walk_grid.c tools/walk_text.c tools/walk_svg.c \
+	tools/walk_command.c tools/parse.c
+
 -include $(UNIT_BIN:%=%.d)
 
 # A fuzz target is one file; the library is compiled once more, by clang with coverage.
