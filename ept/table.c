@@ -66,11 +66,10 @@ static int table_new(struct pt_table *t, unsigned level, uint64_t input, uint64_
 static void tree_free(struct pt_table *t, uint64_t at, unsigned n)
 {
     const struct pt_format *f = t->format;
-    void *table = pt_ptr(t, at);
-    uint64_t count = n > 1 ? pt_entries(&f->level[n]) : 0;
+    const struct pt_level *level = &f->level[n];
 
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t raw = pt_load(f, table, i);
+    for (uint64_t i = 0; level->leaf != PT_LEAF_ALWAYS && i < pt_entries(level); i++) {
+        uint64_t raw = pt_load(f, pt_ptr(t, at), i);
 
         if (pt_is_table(f, n, raw))
             tree_free(t, raw & f->table_addr, n - 1);
