@@ -58,6 +58,28 @@ static const char *bytes(const json_t *object, const char *key, char *buf, size_
     return format_bytes((uint64_t)integer(object, key), buf, size);
 }
 
+/* What is unusual only: faults that we served, locked and guarded memory. */
+static void print_pages(const json_t *pages)
+{
+    const json_t *faults = json_object_get(pages, "faults");
+    const json_t *guards = json_object_get(pages, "guards"), *range;
+    json_int_t served =
+        integer(faults, "missing") + integer(faults, "minor") + integer(faults, "write_protect");
+    char a[32], b[32];
+    size_t i;
+
+    if (served)
+        (void)printf(
+            "  faults    %" JSON_INTEGER_FORMAT " served (%" JSON_INTEGER_FORMAT
+            " by huge pages), fault-around %s, %s each\n",
+            served, integer(faults, "huge"), bytes(faults, "around_bytes", a, sizeof(a)),
+            format_seconds((double)integer(faults, "ns") / 1e9 / (double)served, b, sizeof(b)));
+    if (integer(pages, "locked_bytes"))
+        (void)printf("  locked    %s\n", bytes(pages, "locked_bytes", a, sizeof(a)));
+    json_array_foreach(guards, i, range)(void) printf(
+        "  guarded   %s at gpa %s\n", bytes(range, "size", a, sizeof(a)), string(range, "base"));
+}
+
 static void print_memory(const json_t *memory)
 {
     const json_t *mapped = json_object_get(memory, "mapped_bytes");
@@ -72,19 +94,22 @@ static void print_memory(const json_t *memory)
     if (integer(memory, "swapped_bytes"))
         (void)printf("  swapped   %s\n", bytes(memory, "swapped_bytes", a, sizeof(a)));
     stat_print_nodes(json_object_get(memory, "nodes"));
+    print_pages(json_object_get(memory, "pages"));
     (void)printf("  monitor   %s besides\n", bytes(memory, "monitor_bytes", a, sizeof(a)));
 }
 
 static void print_vcpus(const json_t *vcpus)
 {
     static const char *const reasons[] = { "total", "pio", "mmio", "hlt", "intr", "other" };
-    struct table *t = table_create(">vCPU >EXITS >PIO >MMIO >HLT >INTR >OTHER >IN-GUEST");
+    struct table *t =
+        table_create(">vCPU >EXITS >PIO >MMIO >HLT >INTR >OTHER >IN-GUEST >HOST-FAULTS");
     size_t i;
     json_t *cpu;
 
     json_array_foreach(vcpus, i, cpu)
     {
         const json_t *exits = json_object_get(cpu, "exits");
+        const json_t *faults = json_object_get(cpu, "host_faults");
         char time[32];
 
         table_cell(t, "%" JSON_INTEGER_FORMAT, integer(cpu, "cpu"));
@@ -92,6 +117,7 @@ static void print_vcpus(const json_t *vcpus)
             table_cell(t, "%" JSON_INTEGER_FORMAT, integer(exits, reasons[r]));
         table_cell(t, "%s",
                    format_seconds((double)integer(cpu, "run_ns") / 1e9, time, sizeof(time)));
+        table_cell(t, "%" JSON_INTEGER_FORMAT, integer(faults, "minor") + integer(faults, "major"));
     }
     (void)printf("\nvCPUs: exits to the monitor\n");
     table_print(t, "  ", stdout);
