@@ -161,11 +161,13 @@ static uint64_t how_many(void)
         return plan.total;
     for (const char *p = value; *p; p++) {
         if (*p < '0' || *p > '9') {
-            printk("access: access=%s is neither 'all' nor a number\n", value);
-            return 0;
+            n = 0;
+            break;
         }
         n = n * 10 + (uint64_t)(*p - '0');
     }
+    if (!n)
+        printk("access: access=%s is neither 'all' nor a number above 0\n", value);
     return n < plan.total ? n : plan.total;
 }
 
