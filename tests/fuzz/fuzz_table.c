@@ -15,7 +15,7 @@
 #include "ept/walk.h"
 
 #define TABLES  256u
-#define LOOKS   48u
+#define LOOKS   64u
 #define CHANGES 24u
 
 static const struct pt_format *const formats[] = { &pt_x86_32, &pt_x86_32_pse, &pt_x86_pae,
@@ -131,9 +131,15 @@ static int change(struct pt_table *t, struct input *in, uint64_t at, uint64_t le
                   struct look *look, unsigned looks, bool *inside)
 {
     uint64_t a = take_wide(in), b = take_wide(in);
+    bool tame = take(in, 1) & 7;
     unsigned kind = (unsigned)take(in, 1) % 5, shift = (unsigned)take(in, 1) & 63;
     int rc = 0;
 
+    /* What is refused at once tells little: mostly the bits are those that leaves may have. */
+    if (tame) {
+        a = kind == 0 ? (a & 0xc0000000) | (at & 0x3fffffff) : a & 0xe00;
+        b = (b & 0xe00) | (kind == 0 ? t->format->present : 0);
+    }
     switch (kind) {
     case 0:
         rc = pt_map(t, at, len, a, b, shift);
@@ -174,6 +180,17 @@ static void change_and_look(struct pt_table *t, struct pool *pool, struct input 
     unsigned looks = 0;
     int rc;
 
+    if (take(in, 1) & 7) {
+        /* Sizes of leaves, more often than not. */
+        uint64_t page = UINT64_C(1) << (take(in, 1) & 1 ? 12 : 21);
+
+        at &= ~(page - 1);
+        len = (len & (UINT64_C(0x3fffff) & ~(page - 1))) + page;
+    }
+    for (uint64_t n = 1; n < 9; n++) {
+        look[looks++].at = (at & ~UINT64_C(0x1fffff)) + (n << 12);
+        look[looks++].at = at + len + (n << 12);
+    }
     /* Around both ends at each distance, and wherever the input says. */
     for (unsigned s = 12; s < 48 && looks + 4 < LOOKS; s += 4) {
         look[looks++].at = at + (UINT64_C(1) << s);
