@@ -15,7 +15,7 @@ enum pt_op {
 
 struct pt_access {
     enum pt_op op;
-    bool user;      /* made in ring 3; for nested formats: see their headers */
+    bool user;      /* made in ring 3; EPT: to an address that the guest gives to ring 3 */
     bool implicit;  /* by the CPU itself to a system structure (GDT, TSS): supervisor whatever the
                        ring, and not excused by AC */
     bool for_table; /* nested formats: the access is to an entry of the guest's own tables, not to
@@ -25,8 +25,15 @@ struct pt_access {
 /*
  * pt_walk() and then the rights of the format, as `space->policy` has them now.
  * Fills *out as pt_walk() does, and `rights`, `error_code` and each reference's `set`
- * besides. After PT_PROTECTION or PT_KEY `output`, `shift` and `level` are those of the leaf that
- * refused; `set` is what the manuals say of a faulting access: nothing in the leaf.
+ * besides. After PT_PROTECTION or PT_KEY `output`, `shift`, `level` and `rights` are those of the
+ * leaf that refused.
+ *
+ * After any fault `set` is 0 everywhere. The manuals leave open whether a CPU that faults late has
+ * set the accessed bits further up; a dirty bit it never sets.
+ *
+ * `error_code` is what format_x86.h, format_ept.h, format_npt.h and format_vtd.h say. It is 0 after
+ * PT_READ_FAILED (but for VT-d, which has a reason for it): what a CPU reads where there is no
+ * memory is not the tables' affair.
  */
 enum pt_fault pt_access(const struct pt_space *space, uint64_t input,
                         const struct pt_access *access, pt_read read, void *ctx,
