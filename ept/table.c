@@ -205,7 +205,7 @@ static int go_below(struct job *job, unsigned n, void *table, uint64_t raw, uint
     struct pt_table *t = job->t;
     const struct pt_format *f = t->format;
     const struct pt_level *level = &f->level[n];
-    uint64_t size = UINT64_C(1) << level->shift, start = first & ~(size - 1), new, below;
+    uint64_t size = UINT64_C(1) << level->shift, start = first & ~(size - 1), new = 0, below;
     bool real = pt_is_table(f, n, raw);
     int rc;
 
@@ -246,7 +246,7 @@ static int visit(struct job *job, unsigned n, const uint64_t *at, uint64_t whole
     void *table = at ? pt_ptr(t, *at) : NULL;
 
     for (uint64_t start = first & ~(size - 1); start <= last; start += size) {
-        uint64_t i = pt_index(level, start), end = start + (size - 1), raw, new;
+        uint64_t i = pt_index(level, start), end = start + (size - 1), raw, new = 0;
         uint64_t from = start < first ? first : start, to = end > last ? last : end;
         int rc;
 

@@ -45,7 +45,7 @@ static void merge_level(struct pt_table *t, struct merge *m, unsigned n, uint64_
     void *table = pt_ptr(t, at);
 
     for (uint64_t start = first & ~(size - 1); start <= last; start += size) {
-        uint64_t i = pt_index(level, start), raw = pt_load(f, table, i), new;
+        uint64_t i = pt_index(level, start), raw = pt_load(f, table, i), new = 0;
         uint64_t end = start + (size - 1), below = raw & f->table_addr;
 
         if (n == 1 || !pt_is_table(f, n, raw))
