@@ -129,18 +129,26 @@ static void report(struct pages *p, const struct job *job, uint64_t ns)
                      s.present_1g >> 20);
 }
 
-/* The signals that end a VM are blocked by now: they wait until somebody looks. */
+/*
+ * The signals that end a VM are blocked by now: one waits until somebody looks, and is taken here.
+ */
 static bool interrupted(void)
 {
     static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
-    sigset_t pending;
+    const struct timespec now = { 0 };
+    sigset_t pending, ours;
+    bool any = false;
 
     if (sigpending(&pending) < 0)
         return false;
-    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-        if (sigismember(&pending, signals[i]) == 1)
-            return true;
-    return false;
+    (void)sigemptyset(&ours);
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        if (sigismember(&pending, signals[i]) == 1) {
+            (void)sigaddset(&ours, signals[i]);
+            any = true;
+        }
+    }
+    return any && sigtimedwait(&ours, NULL, &now) > 0;
 }
 
 /* Until all workers are through; under job->lock. */
