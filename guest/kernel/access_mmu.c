@@ -87,7 +87,10 @@ void access_mmu_machine(struct access_machine *m)
 
     if (cpuid(0, 0).eax >= 7)
         r = cpuid(7, 0);
-    *m = (struct access_machine){ .paging = ACCESS_4_LEVEL, .gib_pages = cpu_features.gbpages };
+    phys_bits = cpuid(0x80000000, 0).eax >= 0x80000008 ? cpuid(0x80000008, 0).eax & 0xff : 36;
+    *m = (struct access_machine){ .paging = ACCESS_4_LEVEL,
+                                  .gib_pages = cpu_features.gbpages,
+                                  .high = phys_bits < 52 };
     m->modes = MODE_WP | MODE_NXE | MODE_AC;
     if (cpu_features.smep)
         m->modes |= MODE_SMEP;
@@ -97,7 +100,6 @@ void access_mmu_machine(struct access_machine *m)
         m->modes |= MODE_PKE | MODE_PKRU_AD | MODE_PKRU_WD;
     if (r.ecx >> 31 & 1)
         m->modes |= MODE_PKS | MODE_PKRS_AD | MODE_PKRS_WD;
-    phys_bits = cpuid(0x80000000, 0).eax >= 0x80000008 ? cpuid(0x80000008, 0).eax & 0xff : 36;
 }
 
 /* --- the address space ----------------------------------------------------------------- */

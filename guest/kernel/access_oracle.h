@@ -99,6 +99,7 @@ struct access_machine {
     enum access_paging paging;
     bool gib_pages; /* without them, PS in a PDPTE is a reserved bit */
     bool implicit;  /* implicit accesses can be made */
+    bool high;      /* MAXPHYADDR is below 52: an entry has reserved address bits */
     uint16_t modes; /* MODE_* that can be set */
 };
 
@@ -108,7 +109,7 @@ struct access_machine {
  *   entry   all bits of one entry x the same modes x access, the others permissive
  *   keys    RW, US, key of the leaf, US and key above x all modes of keys, WP, SMAP, AC x access
  *   pairs   P, A, D, PS, NX and the reserved bits of two entries x NXE x access
- * Each but the last for every size of page; so every pair of bits and modes meets somewhere.
+ * Each for every size of page.
  */
 enum access_block_kind { ACCESS_RIGHTS, ACCESS_ENTRY, ACCESS_KEYS, ACCESS_PAIRS };
 

@@ -61,7 +61,7 @@ static unsigned bits_at(const struct access_machine *m, unsigned level)
     unsigned bits = ENTRY_PERMITTED | ENTRY_A | ENTRY_D | ENTRY_PS | ENTRY_IGNORED;
 
     if (m->paging != ACCESS_32BIT)
-        bits |= ENTRY_NX | ENTRY_HIGH;
+        bits |= ENTRY_NX | (m->high ? ENTRY_HIGH : 0);
     if (m->paging >= ACCESS_4_LEVEL)
         bits |= ENTRY_KEY;
     if (level == 2 || level == 3)
@@ -136,7 +136,7 @@ static void permit_all(const struct access_plan *plan, unsigned leaf, struct acc
         c->entry[level] = ENTRY_PERMITTED;
     if (plan->machine.paging == ACCESS_PAE)
         c->entry[3] = ENTRY_P;
-    if (leaf > 1)
+    if (leaf == 2 || leaf == 3)
         c->entry[leaf] |= ENTRY_PS;
 }
 

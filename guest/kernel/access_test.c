@@ -62,10 +62,9 @@ struct flag {
 
 static char *put(char *at, const char *word)
 {
-    size_t n = strlen(word);
-
-    memcpy(at, word, n);
-    return at + n;
+    while (*word)
+        *at++ = *word++;
+    return at;
 }
 
 static void flags_in_words(char *buf, unsigned flags, const struct flag *names, unsigned n)
@@ -143,9 +142,9 @@ static void print_left_out(const struct access_machine *m)
     unsigned missing = MODE_ALL & ~m->modes & (MODE_SMEP | MODE_SMAP | MODE_PKE | MODE_PKS);
 
     mode_in_words(words, missing);
-    if (missing || !m->gib_pages)
-        printk("access: left out, as this CPU has none:%s%s\n", missing ? words : "",
-               m->gib_pages ? "" : " pages of 1 GiB");
+    if (missing || !m->gib_pages || !m->high)
+        printk("access: left out, as this CPU has none:%s%s%s\n", missing ? words : "",
+               m->gib_pages ? "" : " pages of 1 GiB", m->high ? "" : " reserved address bits");
 }
 
 /* --- the run --------------------------------------------------------------------------------- */
