@@ -109,8 +109,7 @@ void track_info(const struct track *t, struct track_info *out)
     *out = (struct track_info){
         .on = t->on,
         .since_ns = t->since_ns,
-        .dirty_method = t->vm_fd >= 0 ? "KVM's dirty log, for which KVM maps by 4 KiB"
-                                      : "the monitor's own writes only",
+        .dirty_method = dirty_describe(t),
         .accessed_method = watch_describe(t),
         .kept_bytes = t->kept_bytes,
         .faults = atomic_load_explicit(&t->faults, memory_order_relaxed),

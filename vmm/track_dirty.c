@@ -196,6 +196,16 @@ int dirty_clear(struct track *t, gpa_t at, uint64_t len, struct error *err)
     return 0;
 }
 
+const char *dirty_describe(const struct track *t)
+{
+    if (t->vm_fd < 0)
+        return "the monitor's own writes only";
+    /* KVM maps a page for writing at once where the host would let it, and counts that. */
+    if (t->on & TRACK_ACCESSED)
+        return "KVM's dirty log; at most, as pages that were watched and then read may count";
+    return "KVM's dirty log, for which KVM maps by 4 KiB";
+}
+
 uint64_t track_dirty_bytes(const struct track *t, gpa_t at, uint64_t len)
 {
     const uint8_t *host;

@@ -51,6 +51,7 @@ int dirty_stop(struct track *t, struct error *err);
 /* Moves what KVM and the monitor have noted into `dirty`, and marks the map's leaves. */
 int dirty_fetch(struct track *t, struct error *err);
 int dirty_clear(struct track *t, gpa_t at, uint64_t len, struct error *err);
+const char *dirty_describe(const struct track *t);
 
 /* --- track_watch.c --- */
 

@@ -141,9 +141,9 @@ static int watch_fault(void *ctx, gpa_t at)
     if (rc < 0 || !(page.flags & GP_WATCHED))
         return rc < 0 ? rc : 0;
     size = UINT64_C(1) << page.shift;
+    /* Before it wakes who waits: they may look. */
+    atomic_fetch_add_explicit(&t->faults, 1, memory_order_relaxed);
     rc = back_range(t, gpa(at.v & ~(size - 1)), size, GP_ACCESSED, &done);
-    if (done)
-        atomic_fetch_add_explicit(&t->faults, 1, memory_order_relaxed);
     return rc < 0 ? rc : done;
 }
 
@@ -248,9 +248,10 @@ static int take(struct track *t, gpa_t at, uint64_t len, struct error *err)
             step = UINT64_C(1) << page.shift;
         next = (at.v | (step - 1)) + 1;
         next = next < end ? next : end;
-        rc = gpmap_change(map, at, next - at.v, &watch, NULL);
+        /* In this order: what is touched once it is watched has to stay noted. */
+        rc = gpmap_change(map, at, next - at.v, &forget, NULL);
         if (rc == 0)
-            rc = gpmap_change(map, at, next - at.v, &forget, NULL);
+            rc = gpmap_change(map, at, next - at.v, &watch, NULL);
         at = gpa(next);
     }
     return rc < 0 ? error_set(err, rc, "pages can't be taken out to be watched: %s", strerror(-rc))
