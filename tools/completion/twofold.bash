@@ -20,11 +20,12 @@ _twofold_run() {
     case $prev in
     --console) mapfile -t COMPREPLY < <(compgen -W "stdio pty file:" -- "$cur") ;;
     --backing) mapfile -t COMPREPLY < <(compgen -W "anon thp memfd hugetlb-2m hugetlb-1g" -- "$cur") ;;
-    --append | --mem | --cpus | --name | --timeout) COMPREPLY=() ;;
+    --populate) mapfile -t COMPREPLY < <(compgen -W "kernel lazy eager" -- "$cur") ;;
+    --append | --mem | --cpus | --name | --timeout | --fault-around) COMPREPLY=() ;;
     *)
         if [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "--initrd --append --mem --cpus --name --console
-                --backing --timeout --trace --help" -- "$cur")
+                --backing --populate --fault-around --lock --timeout --trace --help" -- "$cur")
         else
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
@@ -61,7 +62,7 @@ _twofold() {
         ;;
     run) _twofold_run "$cur" "$prev" ;;
     help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur") ;;
-    stat | pause | resume | stop | console)
+    stat | pause | resume | guard | stop | console)
         [[ ${COMP_WORDS[1]} == stop ]] && options+=" --force --timeout"
         [[ $cur == -* ]] || options=$(_twofold_vms)
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
