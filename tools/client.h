@@ -60,6 +60,9 @@ bool client_options(const struct command *cmd, int argc, char **argv, bool wants
 int client_once(const char *name, const char *command, json_t *arguments, json_t **result,
                 struct error *err);
 
+/* Adds what `ps` says of each VM of this user to `list`. 0 or -errno. */
+int client_vms(json_t *list, struct error *err);
+
 /* Prints JSON for programs: indented, sorted as the monitor sent it, one newline. */
 void client_print_json(const json_t *value);
 

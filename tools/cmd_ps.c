@@ -69,7 +69,7 @@ static json_t *look_at(const char *name)
     return json_pack("{s:s, s:s}", "name", name, "state", state);
 }
 
-static int collect(json_t *list, struct error *err)
+int client_vms(json_t *list, struct error *err)
 {
     struct dirent **entries = NULL;
     char dir[256];
@@ -145,7 +145,7 @@ static int run(const struct command *cmd, int argc, char **argv)
     if (!client_options(cmd, argc, argv, false, &o, &status))
         return status;
     list = json_array();
-    code = collect(list, &err);
+    code = client_vms(list, &err);
     if (code)
         status = command_fail(STATUS_FAILED, "%s", err.text);
     else if (o.json)

@@ -29,9 +29,12 @@ struct command {
 extern const struct command command_run;
 extern const struct command command_ps;
 extern const struct command command_stat;
+extern const struct command command_top;
 extern const struct command command_pause;
 extern const struct command command_resume;
 extern const struct command command_stop;
+extern const struct command command_walk;
+extern const struct command command_map;
 extern const struct command command_guard;
 extern const struct command command_migrate;
 extern const struct command command_console;

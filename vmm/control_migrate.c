@@ -17,7 +17,7 @@
 #define PIECE_MAX (UINT64_C(64) << 20)
 
 /* How long a guest's kernel may take for a page. */
-#define PATIENCE_MS 1000
+#define PATIENCE_MS 2000
 
 static int hold(void *ctx, bool *held)
 {
