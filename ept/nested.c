@@ -33,24 +33,26 @@ static void refuse(struct nested_walk *out, enum pt_fault fault, enum pt_dim dim
     out->error_code = error_code;
 }
 
-/* What the host's format takes an access of the guest for. */
-static struct pt_access host_access(const struct nested_space *space, enum pt_op op, bool for_table)
+/* `user` is what EPT's mode-based execution asks: does the guest give the page to ring 3? NPT takes
+ * all accesses for those of a user by itself. */
+static struct pt_access table_access(enum pt_op op)
 {
-    return (struct pt_access){
-        .op = op,
-        .user = space->host.format->rules == PT_RULES_NPT,
-        .for_table = for_table,
-    };
+    return (struct pt_access){ .op = op, .for_table = true };
+}
+
+static struct pt_access page_access(const struct walker *w)
+{
+    return (struct pt_access){ .op = w->access->op,
+                               .user = (w->out->guest.rights & PT_RIGHT_USER) != 0 };
 }
 
 /* Goes down one more column. False when the host refuses, which *out then tells. */
-static bool translate(struct walker *w, uint64_t gpa, enum pt_op op, bool for_table)
+static bool translate(struct walker *w, uint64_t gpa, struct pt_access access)
 {
     const struct nested_space *space = w->space;
     struct nested_walk *out = w->out;
     unsigned column = out->columns++;
     struct pt_walk *host = &out->host[column];
-    struct pt_access access = host_access(space, op, for_table);
 
     out->column_gpa[column] = gpa;
     if (space->host.format->levels == 0) {
@@ -87,7 +89,7 @@ static bool update(struct walker *w, unsigned column)
     const struct nested_space *space = w->space;
     struct nested_walk *out = w->out;
     struct pt_walk before = out->host[column], *host = &out->host[column];
-    struct pt_access access = host_access(space, PT_WRITE, true);
+    struct pt_access access = table_access(PT_WRITE);
     unsigned first = 0;
 
     if (space->host.format->levels == 0)
@@ -121,10 +123,9 @@ static int read_guest_entry(void *ctx, uint64_t at, unsigned size, uint64_t *raw
     struct nested_walk *out = w->out;
     unsigned column = out->columns;
     struct pt_ref ref = { .level = space->guest.format->levels - column, .at = at };
-    bool as_write = space->host.format->rules == PT_RULES_EPT && space->host.policy.ad;
     uint64_t host_at;
 
-    if (!translate(w, at, as_write ? PT_WRITE : PT_READ, true))
+    if (!translate(w, at, table_access(PT_READ)))
         return -1;
     host_at = out->host[column].output;
     if (space->read_guest(space->guest_ctx, host_at, size, &ref.raw) < 0) {
@@ -134,7 +135,7 @@ static int read_guest_entry(void *ctx, uint64_t at, unsigned size, uint64_t *raw
     }
     add_ref(out, PT_DIM_GUEST, column, &ref, host_at);
     *raw = ref.raw;
-    if (!as_write && sets_accessed(&space->guest, ref.level, ref.raw) && !update(w, column))
+    if (sets_accessed(&space->guest, ref.level, ref.raw) && !update(w, column))
         return -1;
     return 0;
 }
@@ -157,12 +158,10 @@ static void settle_guest_refs(struct nested_walk *out)
 
 static bool walk_guest(struct walker *w, uint64_t input)
 {
-    const struct nested_space *space = w->space;
     struct nested_walk *out = w->out;
     struct pt_walk *guest = &out->guest;
-    bool as_write = space->host.format->rules == PT_RULES_EPT && space->host.policy.ad;
 
-    (void)pt_access(&space->guest, input, w->access, read_guest_entry, w, guest);
+    (void)pt_access(&w->space->guest, input, w->access, read_guest_entry, w, guest);
     settle_guest_refs(out);
     if (out->fault != PT_OK)
         return false;
@@ -173,7 +172,7 @@ static bool walk_guest(struct walker *w, uint64_t input)
     }
     out->gpa = gpa(guest->output);
     /* Accessed and, for a write, dirty in the leaf. */
-    if (guest->count > 0 && guest->ref[guest->count - 1].set != 0 && !as_write)
+    if (guest->count > 0 && guest->ref[guest->count - 1].set != 0)
         return update(w, guest->count - 1);
     return true;
 }
@@ -186,7 +185,7 @@ enum pt_fault nested_walk(const struct nested_space *space, gva_t input,
 
     memset(out, 0, sizeof(*out));
     out->input = input;
-    if (!walk_guest(&w, input.v) || !translate(&w, out->gpa.v, access->op, false))
+    if (!walk_guest(&w, input.v) || !translate(&w, out->gpa.v, page_access(&w)))
         return out->fault;
     page = &out->host[out->columns - 1];
     out->output = page->output;

@@ -69,14 +69,14 @@ struct nested_walk {
 
 /*
  * Walks `input` in both dimensions. The guest's tables are read with the rights that the host's
- * format gives to such reads: NPT as user, EPT as a write when it keeps accessed and dirty bits.
- * Where the CPU would set an accessed or dirty bit in a guest's entry, the host has to let it
- * write. The first refusal on the way is the fault: the host's about a table comes before what the
- * guest would find in it, and the guest's own comes before the host's about the page.
- * Each entry is read once. Touches nothing but through the callbacks and fills *out in every case.
- * AMD APM vol. 2, 15.25.5 "Nested Table Walk" and 15.25.6 "Nested versus Guest Page Faults, Fault
- * Ordering"; Intel SDM vol. 3C, 29.3.2 "EPT Translation Mechanism" and 29.3.5 "Accessed and Dirty
- * Flags for EPT".
+ * format takes such reads for: NPT always for writes of a user, EPT for writes when it keeps
+ * accessed and dirty bits. Where the CPU would set an accessed or dirty bit in a guest's entry, the
+ * host has to let it write in any case. The first refusal on the way is the fault: the host's about
+ * a table comes before what the guest would find in it, and the guest's own comes before the host's
+ * about the page. Each entry is read once. Touches nothing but through the callbacks and fills *out
+ * in every case. AMD APM vol. 2, 15.25.5 "Nested Table Walk" and 15.25.6 "Nested versus Guest Page
+ * Faults, Fault Ordering"; Intel SDM vol. 3C, 29.3.2 "EPT Translation Mechanism" and 29.3.5
+ * "Accessed and Dirty Flags for EPT".
  */
 enum pt_fault nested_walk(const struct nested_space *space, gva_t input,
                           const struct pt_access *access, struct nested_walk *out);
