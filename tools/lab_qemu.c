@@ -52,12 +52,15 @@ static char *make_xml(const struct lab_options *opt, const struct paths *paths, 
                       struct error *err)
 {
     char cmdline[2048];
-    char memory[32];
+    char memory[32], half[32], rest[32], last[16];
     char cpus[16];
     const char *const words[][2] = {
         { "NAME", name },
         { "MEMORY", memory },
+        { "MEMORY0", half },
+        { "MEMORY1", rest },
         { "CPUS", cpus },
+        { "LASTCPU", last },
         { "KERNEL", paths->kernel },
         { "INITRD", paths->initrd },
         { "CMDLINE", cmdline },
@@ -68,11 +71,17 @@ static char *make_xml(const struct lab_options *opt, const struct paths *paths, 
     };
 
     (void)snprintf(memory, sizeof(memory), "%llu", (unsigned long long)(opt->mem >> 20));
+    (void)snprintf(half, sizeof(half), "%llu", (unsigned long long)(opt->mem >> 21));
+    (void)snprintf(rest, sizeof(rest), "%llu",
+                   (unsigned long long)((opt->mem >> 20) - (opt->mem >> 21)));
     (void)snprintf(cpus, sizeof(cpus), "%u", opt->cpus);
-    /* tsc=reliable: the TSC is steady in emulation, but Linux would check it and then use the
+    (void)snprintf(last, sizeof(last), "%u", opt->cpus - 1);
+    /* numa_balancing: with two nodes Linux would take pages away to see who uses them.
+     * tsc=reliable: the TSC is steady in emulation, but Linux would check it and then use the
      * HPET, which is slow. no_timer_check: on a busy machine the timer fails Linux's test. */
     if (snprintf(cmdline, sizeof(cmdline),
-                 "console=ttyS0 panic=-1 quiet tsc=reliable no_timer_check intel_iommu=on%s%s%s",
+                 "console=ttyS0 panic=-1 quiet tsc=reliable no_timer_check intel_iommu=on "
+                 "numa_balancing=disable%s%s%s",
                  opt->npt_off ? " kvm_amd.npt=0" : "", opt->append ? " " : "",
                  opt->append ? opt->append : "") >= (int)sizeof(cmdline)) {
         (void)error_set(err, -E2BIG, "--append: the kernel takes at most 2047 characters");
