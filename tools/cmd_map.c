@@ -283,23 +283,31 @@ static int ask(struct map *m)
 /* --- the command line
  * ----------------------------------------------------------------------------- */
 
+/* An address, or so many K, M, G or T of them. */
+static int parse_bound(const char *text, uint64_t *out, struct error *err)
+{
+    size_t n = strlen(text);
+
+    if (n > 1 && strchr("kmgtKMGT", text[n - 1]))
+        return parse_address("--range", text, out, NULL, err);
+    return walk_parse_address("--range", text, out, err);
+}
+
 /* FIRST-END or FIRST+SIZE; END is the first byte behind it, but a last one in its page does, too.
  */
 static int set_range(json_t *arguments, const char *text, struct error *err)
 {
     char first[64], hex[24];
     const char *mark = strpbrk(text, "-+");
-    uint64_t from, to;
+    uint64_t from = 0, to = 0;
     int rc;
 
     if (!mark || (size_t)(mark - text) >= sizeof(first))
         return error_set(err, -EINVAL, "--range '%.60s': give FIRST-END or FIRST+SIZE", text);
     (void)snprintf(first, sizeof(first), "%.*s", (int)(mark - text), text);
-    rc = walk_parse_address("--range", first, &from, err);
-    if (rc < 0)
-        return rc;
-    rc = *mark == '-' ? walk_parse_address("--range", mark + 1, &to, err)
-                      : parse_address("--range", mark + 1, &to, NULL, err);
+    rc = parse_bound(first, &from, err);
+    if (rc == 0)
+        rc = parse_bound(mark + 1, &to, err);
     if (rc < 0)
         return rc;
     if (*mark == '+')

@@ -4,13 +4,24 @@
 
 #include "tools/walk_view.h"
 
-/* How a cell has room for the words of an entry. */
+/* The manuals' names of bits (ept/decode.h), for those who do not know them by heart. */
 static const struct {
-    const char *word, *brief;
-} briefs[] = {
-    { "present", "P" }, { "writable", "W" }, { "write", "W" },       { "user", "U" },
-    { "read", "R" },    { "execute", "X" },  { "accessed", "A" },    { "dirty", "D" },
-    { "global", "G" },  { "large", "PS" },   { "no-execute", "NX" },
+    const char *word, *meaning;
+} legend[] = {
+    { "P", "present" },
+    { "R", "read" },
+    { "W", "write" },
+    { "X", "execute" },
+    { "U", "user" },
+    { "A", "accessed" },
+    { "D", "dirty" },
+    { "G", "global" },
+    { "PS", "large page" },
+    { "NX", "no execute" },
+    { "PWT", "write-through" },
+    { "PCD", "uncached" },
+    { "WB", "write-back" },
+    { "RSVD", "reserved bit set" },
 };
 
 const char *walk_string(const json_t *object, const char *key)
@@ -70,22 +81,22 @@ char *walk_words(const json_t *list, const char *separator, char *buf, size_t si
     return buf;
 }
 
-/* One letter each where that is enough; what takes words comes after them. */
+/* Single letters close up; what takes several comes after them. */
 static void add_flag(struct walk_grid *grid, struct walk_cell *cell, const char *word)
 {
-    const char *brief = word;
     char entry[64];
 
-    for (size_t i = 0; i < sizeof(briefs) / sizeof(briefs[0]); i++)
-        if (!strcmp(briefs[i].word, word))
-            brief = briefs[i].brief;
-    if (brief[0] && !brief[1])
-        append(cell->letters, sizeof(cell->letters), "", brief);
+    if (word[0] && !word[1])
+        append(cell->letters, sizeof(cell->letters), "", word);
     else
-        append(cell->words, sizeof(cell->words), " ", brief);
-    (void)snprintf(entry, sizeof(entry), "%s %s", brief, word);
-    if (brief != word && !strstr(grid->legend, entry))
-        append(grid->legend, sizeof(grid->legend), ", ", entry);
+        append(cell->words, sizeof(cell->words), " ", word);
+    for (size_t i = 0; i < sizeof(legend) / sizeof(legend[0]); i++) {
+        if (strcmp(legend[i].word, word) != 0)
+            continue;
+        (void)snprintf(entry, sizeof(entry), "%s %s", word, legend[i].meaning);
+        if (!strstr(grid->legend, entry))
+            append(grid->legend, sizeof(grid->legend), ", ", entry);
+    }
 }
 
 static void add_ref(struct walk_grid *grid, const json_t *ref, unsigned guest_column)

@@ -10,6 +10,7 @@
 #include "vmm/control_impl.h"
 #include "vmm/control_migrate.h"
 #include "vmm/control_pages.h"
+#include "vmm/control_walk.h"
 #include "vmm/control_track.h"
 
 struct command {
@@ -85,6 +86,11 @@ static const char *const track_arguments[] = { "what", "base", "size", "clear", 
 static const char *const migrate_arguments[] = { "base", "size", "hold", NULL };
 static const char *const move_arguments[] = { "gpa", NULL };
 
+static const char *const walk_arguments[] = { "gva", "cpu", "pid", "cr3", "access", "user", NULL };
+static const char *const map_arguments[] = {
+    "of", "first", "last", "ad", "cpu", "pid", "cr3", NULL
+};
+
 static const struct command commands[] = {
     { "version", no_arguments, perform_version },
     { "status", no_arguments, perform_status },
@@ -94,6 +100,8 @@ static const struct command commands[] = {
     { "stop", no_arguments, perform_stop },
     { "console", no_arguments, perform_console },
     { "guard", guard_arguments, control_guard },
+    { "walk", walk_arguments, control_walk },
+    { "map", map_arguments, control_map },
     { "track", track_arguments, control_track },
     { "migrate-pages", migrate_arguments, control_migrate_pages },
     { "move-page", move_arguments, control_move_page },

@@ -12,7 +12,6 @@
 #include "vmm/vm_impl.h"
 
 #define REGION_SHIFT PAGE_SHIFT_2M
-#define RFLAGS_AC    (1u << 18)
 #define CR4_PKE      (1u << 22)
 
 /* --- what is behind a page ---------------------------------------------------------- */
@@ -148,6 +147,20 @@ static uint32_t read_pkru(const struct vcpu *cpu)
     return pkru;
 }
 
+/* The guest's tables are walked by this CPU, whatever name the guest's CPUID gives it. */
+static bool cpu_is_amd(void)
+{
+    char vendor[13] = "";
+    unsigned a, b, c, d;
+
+    if (!__get_cpuid(0, &a, &b, &c, &d))
+        return false;
+    memcpy(vendor, &b, sizeof(b));
+    memcpy(vendor + 4, &d, sizeof(d));
+    memcpy(vendor + 8, &c, sizeof(c));
+    return !strcmp(vendor, "AuthenticAMD") || !strcmp(vendor, "HygonGenuine");
+}
+
 static int read_vcpu(struct look *l, struct error *err)
 {
     const struct vcpu *cpu = &l->vm->vcpu[l->request.cpu];
@@ -165,12 +178,12 @@ static int read_vcpu(struct look *l, struct error *err)
         .efer = sregs.efer,
         .phys_bits = cpuid_phys_bits(l->vm->cpuid),
         .gib_pages = cpuid_gib_pages(l->vm->cpuid),
+        .amd = cpu_is_amd(),
+        .rflags = regs.rflags,
+        .pkru = sregs.cr4 & CR4_PKE ? read_pkru(cpu) : 0,
     };
     l->user = sregs.ss.dpl == 3;
     x86_pt_space(&l->guest, &paging);
-    l->guest.policy.ac = regs.rflags & RFLAGS_AC;
-    if (sregs.cr4 & CR4_PKE)
-        l->guest.policy.pkru = read_pkru(cpu);
     return 0;
 }
 

@@ -34,13 +34,13 @@ static json_t *made(unsigned g, unsigned h)
                                             "number", ++number, "dimension", "host", "row", (int)r,
                                             "column", (int)c, "level", (int)(4 - c), "name",
                                             names[3 - c], "address", "0x7fffffffffff", "value",
-                                            "0xffffffffffffffff", "flags", "read", "write-back"));
+                                            "0xffffffffffffffff", "flags", "R", "WB"));
         if (r < g)
             json_array_append_new(
-                refs, json_pack("{s:i, s:s, s:i, s:i, s:i, s:s, s:s, s:s, s:[s, s]}", "number",
-                                ++number, "dimension", "guest", "row", (int)r, "column", 4, "level",
-                                (int)(top - r), "name", of, "address", "0x1230", "value", "0x27",
-                                "flags", "present", "accessed"));
+                refs,
+                json_pack("{s:i, s:s, s:i, s:i, s:i, s:s, s:s, s:s, s:[s, s]}", "number", ++number,
+                          "dimension", "guest", "row", (int)r, "column", 4, "level", (int)(top - r),
+                          "name", of, "address", "0x1230", "value", "0x27", "flags", "P", "A"));
     }
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:n, s:o, s:o, s:s, s:s, "
                      "s:i, s:s, s:b}",

@@ -1,0 +1,209 @@
+#!/usr/bin/env bats
+# twofold walk: the picture in its forms, whose tables, bad input. Counts and fault codes on live
+# VMs are in tests/walk/run, which the lab runs, too.
+
+load helper
+
+ADDRESS=0x7ffd12345678
+
+ready() {
+    need_kvm
+    start vm --backing anon --mem 64M "$@" "$KERNELS/walk_4k.elf"
+    wait_for grep -q ready "$BATS_TEST_TMPDIR/vm.out"
+}
+
+# walk_of PYTHON-EXPRESSION [OPTIONS] ADDRESS
+walk_of() {
+    local expression=$1
+    shift
+    tf walk --json vm "$@" | json "$expression"
+}
+
+@test "walk --json: every field that programs rely on" {
+    ready
+    run walk_of 'd["gva"], d["gpa"], d["guest_levels"], d["host_levels"], d["fault"], d["count"],
+        d["rights"], d["guest_format"], d["access"], d["user"], d["vcpu"], d["root"]' $ADDRESS
+    [[ $output == "('0x7ffd12345678', '0xa05678', 4, 4, None, 24, 'rwxu', '4-level', 'r', False, 0, '0x800000')" ]]
+    run walk_of 'int(d["hva"], 16) % 4096 == 0x678,
+        [r["number"] for r in d["references"]] == list(range(1, 25)),
+        all({"dimension", "level", "address", "value", "flags", "row", "column", "name"} <= set(r)
+            for r in d["references"])' $ADDRESS
+    [[ $output == "(True, True, True)" ]]
+    # What the kernel wrote last in the leaf, in words.
+    run walk_of '[r for r in d["references"] if r["dimension"] == "guest"][-1]["flags"]' $ADDRESS
+    [[ $output == "['P', 'W', 'U', 'A', 'D']" ]]
+    run walk_of 'd["hardware"]["kind"] in ("nested", "shadow", "pvm"), len(d["hardware"]["text"]) > 20,
+        d["hardware"]["references"] in (4, 24)' $ADDRESS
+    [[ $output == "(True, True, True)" ]]
+}
+
+@test "walk: the host's entries lead to the hva, and each guest entry is where the row before says" {
+    ready
+    tf walk --json vm $ADDRESS >"$BATS_TEST_TMPDIR/walk"
+    python3 - "$BATS_TEST_TMPDIR/walk" <<'PYTHON'
+import json, sys
+d = json.load(open(sys.argv[1]))
+address = 0x000ffffffffff000
+refs = d["references"]
+rows = [[r for r in refs if r["row"] == n] for n in range(5)]
+for n, row in enumerate(rows):
+    gpa = int(d["rows"][n]["gpa"], 16)
+    # EPT: indices by hand, 9 bits a level.
+    for level, ref in zip((4, 3, 2, 1), row):
+        assert ref["dimension"] == "host" and ref["level"] == level
+        assert int(ref["address"], 16) % 4096 == (gpa >> (12 + 9 * (level - 1))) % 512 * 8
+    for a, b in zip(row[:3], row[1:4]):
+        assert int(a["value"], 16) & address == int(b["address"], 16) & ~4095
+    hva = int(row[3]["value"], 16) & address | gpa & 4095
+    assert hva == int(d["rows"][n]["hva"], 16)
+    if n < 4:
+        assert int(row[4]["address"], 16) == gpa and int(row[4]["hva"], 16) == hva
+        assert int(row[4]["value"], 16) & address == int(d["rows"][n + 1]["gpa"], 16) & ~4095
+assert hva == int(d["hva"], 16)
+PYTHON
+}
+
+@test "walk as text: wide and narrow, plain and in colour" {
+    ready
+    local width
+    for width in 80 100 160; do
+        run env COLUMNS=$width LC_ALL=C "$TWOFOLD" walk vm $ADDRESS
+        [[ $status -eq 0 && $output != *$'\e'* ]]
+        [[ $output == *"24 references = (4 + 1) x (4 + 1) - 1"* ]]
+        [[ $output == *"0x0000000000a05678  guest page 4K, rights rwxu"* ]]
+        [[ $output == *00a05067* && $output == *"PML4E [0ff]"* && $output == *"PTE [145]"* ]]
+        local line
+        for line in "${lines[@]}"; do ((${#line} <= width)); done
+    done
+    # A terminal of 120 columns: the grid has colour, unless NO_COLOR says no.
+    run script -qec "stty cols 120; '$TWOFOLD' walk vm $ADDRESS" /dev/null
+    [[ $output == *$'\e['* ]]
+    run env NO_COLOR=1 script -qec "stty cols 120; '$TWOFOLD' walk vm $ADDRESS" /dev/null
+    [[ $output != *$'\e['* && $output == *"24 references"* ]]
+}
+
+@test "walk --svg: XML with 24 numbered boxes, on stdout or into a file; a fault is red" {
+    ready
+    tf walk vm $ADDRESS --svg >"$BATS_TEST_TMPDIR/out.svg"
+    run tf walk vm $ADDRESS --svg="$BATS_TEST_TMPDIR/file.svg"
+    [[ $status -eq 0 && -z $output ]]
+    tf walk vm 0x7ffd12346000 --svg="$BATS_TEST_TMPDIR/fault.svg"
+    python3 - "$BATS_TEST_TMPDIR" <<'PYTHON'
+import sys, xml.etree.ElementTree as ET
+def of(name):
+    root = ET.parse(sys.argv[1] + "/" + name).getroot()
+    text = list(root.iter("{http://www.w3.org/2000/svg}text"))
+    numbers = [t.text for t in text if t.get("class") == "number"]
+    red = [r for r in root.iter("{http://www.w3.org/2000/svg}rect") if r.get("stroke") == "#d02f2f"]
+    return numbers, len(red)
+for name in "out.svg", "file.svg":
+    assert of(name) == ([str(n) for n in range(1, 25)], 0), of(name)
+assert of("fault.svg") == ([str(n) for n in range(1, 21)], 1), of("fault.svg")
+PYTHON
+    run --separate-stderr tf walk vm $ADDRESS --svg=/no/such/folder/x.svg
+    refused 1
+}
+
+@test "walk: the way an address may be written" {
+    ready
+    local text
+    for text in 0x7ffd12345678 7ffd12345678 0X7FFD12345678 0x7ffd_1234_5678 140724908873336; do
+        [[ $(walk_of 'd["gva"]' "$text") == "$ADDRESS" ]]
+    done
+    for text in "" 0x xyz 7ffd12345678h 0x1_ _1 0x__1 00400000 0x10000000000000000 -1 "1 2" 4K; do
+        run --separate-stderr tf walk vm -- "$text"
+        refused 2
+    done
+}
+
+@test "walk: bad usage is status 2, what is not there is 1" {
+    ready
+    local options
+    for options in "vm" "vm 0x1 0x2" "vm 0x1 --access rw" "vm 0x1 --cpu 1" "vm 0x1 --cpu 64" \
+        "vm 0x1 --cpu x" "vm 0x1 --pid 1 --cr3 0x1000" "vm 0x1 --svg --json" "vm 0x1 --watch=0" \
+        "vm 0x1 --watch=x" "vm 0x1 --no-such" "../vm 0x1" "vm 0x1 --json=x"; do
+        # shellcheck disable=SC2086 # words
+        run --separate-stderr tf walk $options
+        refused 2
+    done
+    run --separate-stderr tf walk nobody 0x1
+    refused 1
+    run --separate-stderr tf walk vm 0x1 --pid 7
+    refused 1
+    [[ $stderr == *"does not tell its processes; use --cr3"* ]]
+}
+
+@test "walk: the protocol refuses what the command would not send" {
+    ready
+    run ask vm '{"command":"walk"}' '{"command":"walk","arguments":{"gva":-1}}' \
+        '{"command":"walk","arguments":{"gva":"0x1","access":"q"}}' \
+        '{"command":"walk","arguments":{"gva":"0x1","user":1}}' \
+        '{"command":"walk","arguments":{"gva":"0x1","pid":0}}' \
+        '{"command":"walk","arguments":{"gva":"0x1","cpu":99}}' \
+        '{"command":"walk","arguments":{"gva":"0x1","pid":1,"cr3":"0x0"}}' \
+        '{"command":"map","arguments":{"of":"hpa"}}' \
+        '{"command":"map","arguments":{"first":"0x2000","last":"0x1000"}}'
+    [[ ${#lines[@]} -eq 9 && $(grep -c EINVAL <<<"$output") -eq 9 ]]
+}
+
+@test "walk of a paused VM leaves it paused, of a running one running" {
+    ready
+    walk_of 'd["was_running"], d["count"]' $ADDRESS | grep -qx "(True, 24)"
+    [[ $(stat_of vm 'd["state"]') == running ]]
+    tf pause vm
+    walk_of 'd["was_running"], d["count"]' $ADDRESS | grep -qx "(False, 24)"
+    [[ $(stat_of vm 'd["state"]') == paused ]]
+}
+
+@test "walk populates nothing: resident memory stays what it was" {
+    ready
+    local before i
+    before=$(stat_of vm 'd["memory"]["resident_bytes"]')
+    for ((i = 0; i < 20; i++)); do
+        tf walk vm "$(printf '0x%x' $((0x7ffd12346000 + i * 0x1000)))" >"$BATS_TEST_TMPDIR/walk"
+    done
+    tf map vm >"$BATS_TEST_TMPDIR/map"
+    [[ $(stat_of vm 'd["memory"]["resident_bytes"]') == "$before" ]]
+}
+
+@test "walk with --populate lazy: the same picture, and looking causes no fault" {
+    need_kvm
+    start vm --populate lazy --backing anon --mem 64M "$KERNELS/walk_4k.elf"
+    wait_for grep -q ready "$BATS_TEST_TMPDIR/vm.out"
+    [[ $(walk_of 'd["count"], d["gpa"], d["fault"]' $ADDRESS) == "(24, '0xa05678', None)" ]]
+    [[ $(walk_of 'd["fault"]["dimension"], d["rows"][-1]["state"]' 0x7ffd1234b678) == "('host', 'untouched')" ]]
+    [[ $(walk_of 'd["fault"]["dimension"], d["rows"][-1]["state"]' 0x7ffd1234b678) == "('host', 'untouched')" ]]
+}
+
+@test "walk --cpu: another vCPU has paging of its own" {
+    ready --cpus 2
+    # The second one waits for its start, without paging.
+    [[ $(walk_of 'd["guest_levels"], d["gpa"], d["vcpu"]' 0x9000 --cpu 1) == "(0, '0x9000', 1)" ]]
+}
+
+@test "walk --watch: a line at the start, and status 0 when the VM ends" {
+    ready
+    timeout 30 "$TWOFOLD" walk vm $ADDRESS --watch=20ms >"$BATS_TEST_TMPDIR/watch" 3>&- &
+    local watch=$!
+    wait_for grep -q "gpa 0xa05678 .*start" "$BATS_TEST_TMPDIR/watch"
+    sleep 0.3
+    [[ $(wc -l <"$BATS_TEST_TMPDIR/watch") -eq 1 ]]
+    tf stop vm
+    wait "$watch"
+    [[ $(wc -l <"$BATS_TEST_TMPDIR/watch") -eq 2 ]]
+    grep -q "VM 'vm' ended" "$BATS_TEST_TMPDIR/watch"
+    run --separate-stderr tf walk vm $ADDRESS --watch
+    refused 1
+}
+
+@test "walk --watch shows a change: the page behind the address is guarded" {
+    ready
+    timeout 30 "$TWOFOLD" walk vm $ADDRESS --watch=20ms --json >"$BATS_TEST_TMPDIR/watch" 3>&- &
+    local watch=$!
+    wait_for grep -q gpa "$BATS_TEST_TMPDIR/watch"
+    tf guard vm 0xa05000+4K access
+    wait_for grep -q guarded "$BATS_TEST_TMPDIR/watch"
+    kill "$watch"
+    [[ $(tail -n 1 "$BATS_TEST_TMPDIR/watch" | json 'd["fault"]["dimension"], d["gpa"]') == "('host', '0xa05678')" ]]
+    [[ $(wc -l <"$BATS_TEST_TMPDIR/watch") -eq 2 ]]
+}
