@@ -442,7 +442,7 @@ static void noise_does_no_harm(void **state)
 static void every_fault_has_a_name(void **state)
 {
     (void)state;
-    for (int i = PT_OK; i <= PT_READ_FAILED; i++) {
+    for (int i = PT_OK; i <= PT_MISCONFIG; i++) {
         assert_non_null(pt_fault_name((enum pt_fault)i));
         for (int j = PT_OK; j < i; j++)
             assert_string_not_equal(pt_fault_name((enum pt_fault)i),
