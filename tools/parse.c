@@ -104,7 +104,7 @@ bad:
 int parse_range(const char *what, const char *text, uint64_t *first, uint64_t *size,
                 struct error *err)
 {
-    const char *at;
+    const char *at = text;
     uint64_t second;
     bool plus;
     int rc = parse_address(what, text, first, &at, err);

@@ -4,6 +4,7 @@
 #include "tools/run_memory.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tools/parse.h"
@@ -19,7 +20,7 @@ static int parse_populate(struct pages_config *cfg, const char *text, struct err
     int rc;
 
     if (length < sizeof(name))
-        memcpy(name, text, length);
+        (void)snprintf(name, sizeof(name), "%.*s", (int)length, text);
     rc = populate_parse(name, &policy, err);
     if (rc < 0)
         return error_set(err, rc, "--populate: '%s' is none; use kernel, lazy or eager, and :RANGE",

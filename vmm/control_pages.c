@@ -66,13 +66,14 @@ json_t *control_pages_json(struct vm *vm)
         "s:{s:I, s:I}, s:I}",
         "learned", learned, "states", states_json(&s.map), "present", "4K",
         (json_int_t)s.map.present_4k, "2M", (json_int_t)s.map.present_2m, "1G",
-        (json_int_t)s.map.present_1g, "map_bytes", (json_int_t)(s.map.tables * PAGE_SIZE_4K),
-        "ranges", ranges_json(vm_pages(vm)), "guards", guards_json(vm_memory(vm)), "faults",
-        "missing", (json_int_t)s.faults_missing, "minor", (json_int_t)s.faults_minor,
-        "write_protect", (json_int_t)s.faults_wp, "spurious", (json_int_t)s.faults_spurious,
-        "around_bytes", (json_int_t)s.around_bytes, "huge", (json_int_t)s.huge_installed, "ns",
-        (json_int_t)s.fault_ns, "populated", "bytes", (json_int_t)s.populate_bytes, "ns",
-        (json_int_t)s.populate_ns, "locked_bytes", (json_int_t)s.locked_bytes);
+        (json_int_t)s.map.present_1g, "map_bytes",
+        (json_int_t)s.map.tables * (json_int_t)PAGE_SIZE_4K, "ranges", ranges_json(vm_pages(vm)),
+        "guards", guards_json(vm_memory(vm)), "faults", "missing", (json_int_t)s.faults_missing,
+        "minor", (json_int_t)s.faults_minor, "write_protect", (json_int_t)s.faults_wp, "spurious",
+        (json_int_t)s.faults_spurious, "around_bytes", (json_int_t)s.around_bytes, "huge",
+        (json_int_t)s.huge_installed, "ns", (json_int_t)s.fault_ns, "populated", "bytes",
+        (json_int_t)s.populate_bytes, "ns", (json_int_t)s.populate_ns, "locked_bytes",
+        (json_int_t)s.locked_bytes);
 }
 
 int control_guard(struct vm *vm, const json_t *arguments, struct control_outcome *out)

@@ -205,8 +205,12 @@ static void print_all(struct dump *d, const char *what, int error)
 
     x86_pt_space(&d->space, &paging);
     fprintf(d->to, "twofold: vCPU %u can't go on: %s\n", d->cpu->id, what);
-    fprintf(d->to, "  last exit: %s (%u)\n", exit_name(d->cpu->run->exit_reason),
-            d->cpu->run->exit_reason);
+    /* KVM may leave the reason of the exit before in place when it fails. */
+    if (error && d->cpu->run->exit_reason != KVM_EXIT_MEMORY_FAULT_NR)
+        fprintf(d->to, "  no exit: KVM_RUN failed: %s\n", strerror(error));
+    else
+        fprintf(d->to, "  last exit: %s (%u)\n", exit_name(d->cpu->run->exit_reason),
+                d->cpu->run->exit_reason);
     print_memory_fault(d, error);
     print_internal(d);
     print_general(d);
