@@ -239,12 +239,15 @@ static void put_cell(const struct page *p, unsigned r, unsigned c, unsigned line
     unsigned width = p->cell - (p->cell > CELL_MIN);
     char text[64] = "";
 
-    put(p, INK_PLAIN, p->cell - width, "");
+    if (!last || cell->number)
+        put(p, INK_PLAIN, p->cell - width, "");
     if (!cell->number) {
         if (ended && r + 1 == p->grid.rows)
             end_line(p, line, text, sizeof(text));
         else if (line == 0)
             (void)snprintf(text, sizeof(text), ".");
+        if (last && *text)
+            put(p, INK_PLAIN, p->cell - width, "");
         put(p, *text == '.' ? INK_DIM : INK_PAGE, last ? 0 : width, text);
         return;
     }

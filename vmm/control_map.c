@@ -64,15 +64,6 @@ static int add_run(struct map *m, json_t *run, uint64_t last)
 /* --- the guest's address space
  * ------------------------------------------------------------- */
 
-static json_t *rights_json(unsigned rights)
-{
-    const char text[] = { rights & PT_RIGHT_READ ? 'r' : '-', rights & PT_RIGHT_WRITE ? 'w' : '-',
-                          rights & PT_RIGHT_EXEC ? 'x' : '-', rights & PT_RIGHT_USER ? 'u' : '-',
-                          '\0' };
-
-    return json_string(text);
-}
-
 static unsigned level_of(const struct pt_format *format, unsigned shift)
 {
     unsigned n = format->levels;
@@ -102,10 +93,11 @@ static int gva_run(void *ctx, const struct pt_run *r)
 {
     struct map *m = ctx;
     json_t *run = json_object();
+    char rights[5];
 
     set_range(run, r->input, r->bytes);
     set(run, "page", control_number(UINT64_C(1) << r->shift));
-    set(run, "rights", rights_json(r->rights));
+    set(run, "rights", json_string(control_rights(r->rights, rights)));
     set(run, "flags", flags_json(&m->look.guest, r));
     set(run, "gpa", control_hex(r->output));
     set(run, "pages", control_number(r->leaves));

@@ -22,6 +22,16 @@ struct walk {
     struct pt_space host;
 };
 
+char *control_rights(unsigned rights, char text[5])
+{
+    text[0] = rights & PT_RIGHT_READ ? 'r' : '-';
+    text[1] = rights & PT_RIGHT_WRITE ? 'w' : '-';
+    text[2] = rights & PT_RIGHT_EXEC ? 'x' : '-';
+    text[3] = rights & PT_RIGHT_USER ? 'u' : '-';
+    text[4] = '\0';
+    return text;
+}
+
 static void set(json_t *object, const char *key, json_t *value)
 {
     (void)json_object_set_new(object, key, value);
@@ -144,18 +154,25 @@ static const char *host_reason(struct walk *w, uint64_t at)
 
 static void guest_text(const struct walk *w, const char *entry, uint64_t at, char *buf, size_t size)
 {
-    const char *event = "#PF";
+    const struct nested_walk *both = &w->both;
+    char reason[64], rights[5];
 
-    if (w->both.fault == PT_NON_CANONICAL)
+    if (both->fault == PT_NON_CANONICAL) {
         (void)snprintf(buf, size,
                        "the address is not canonical in %s paging: the guest would get #GP"
                        " (#SS for its stack), error code 0",
                        w->look.guest.format->name);
-    else
-        (void)snprintf(buf, size,
-                       "the guest's %s at gpa 0x%" PRIx64 ": %s; it would get %s, error "
-                       "code 0x%" PRIx64,
-                       entry, at, pt_fault_name(w->both.fault), event, w->both.error_code);
+        return;
+    }
+    (void)snprintf(reason, sizeof(reason), "%s", pt_fault_name(both->fault));
+    if (both->fault == PT_PROTECTION)
+        (void)snprintf(reason, sizeof(reason), "no right to %s as %s: the tables grant %s",
+                       pt_op_name(w->access.op), w->access.user ? "user" : "supervisor",
+                       control_rights(both->guest.rights, rights));
+    (void)snprintf(buf, size,
+                   "the guest's %s at gpa 0x%" PRIx64 ": %s; it would get #PF, error code "
+                   "0x%" PRIx64,
+                   entry, at, reason, both->error_code);
 }
 
 /* Intel SDM vol. 3A, 4.7 "Page-Fault Exceptions"; vol. 3C, 28.2.1 "Basic VM-Exit Information",
@@ -220,24 +237,7 @@ static json_t *fault_json(struct walk *w)
 
 static const char *const op_names[] = { [PT_READ] = "r", [PT_WRITE] = "w", [PT_EXEC] = "x" };
 
-static json_t *rights_json(const struct walk *w)
-{
-    unsigned r = w->both.guest.rights;
-    char text[5] = "----";
-
-    if (r & PT_RIGHT_READ)
-        text[0] = 'r';
-    if (r & PT_RIGHT_WRITE)
-        text[1] = 'w';
-    if (r & PT_RIGHT_EXEC)
-        text[2] = 'x';
-    if (r & PT_RIGHT_USER)
-        text[3] = 'u';
-    return json_string(text);
-}
-
-/* Where the byte is in the end: gpa, hva, hpa, or null, and why there is no
- * hpa. */
+/* Where the byte is in the end: gpa, hva, hpa, or null, and why there is no hpa. */
 static void add_addresses(json_t *object, struct walk *w)
 {
     uint64_t at = 0, host = 0;
@@ -265,6 +265,7 @@ static void add_addresses(json_t *object, struct walk *w)
 
 static void add_sizes(json_t *object, const struct walk *w)
 {
+    char rights[5];
     const struct nested_walk *both = &w->both;
     unsigned last = both->columns ? both->host[both->columns - 1].count : 0;
     bool alike = both->fault == PT_OK;
@@ -287,7 +288,7 @@ static void add_sizes(json_t *object, const struct walk *w)
      */
     set(object, "expected",
         alike ? json_integer(nested_refs(both->guest.count, last)) : json_null());
-    set(object, "rights", rights_json(w));
+    set(object, "rights", json_string(control_rights(w->both.guest.rights, rights)));
 }
 
 static void add_vcpu(json_t *object, struct walk *w)

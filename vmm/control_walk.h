@@ -10,6 +10,9 @@
 /* The arguments cpu, pid and cr3. 0, or -EINVAL with a sentence. */
 int control_look_request(const json_t *arguments, struct look_request *out, struct error *err);
 
+/* PT_RIGHT_*s as "rwxu", with '-' for those that are not granted. Returns text. */
+char *control_rights(unsigned rights, char text[5]);
+
 /* The commands, as control_perform. */
 int control_walk(struct vm *vm, const json_t *arguments, struct control_outcome *out);
 int control_map(struct vm *vm, const json_t *arguments, struct control_outcome *out);
