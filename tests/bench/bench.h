@@ -55,6 +55,7 @@ void bench_environment(const struct bench_options *o);
 void bench_start(const struct bench_options *o);
 void bench_exits(const struct bench_options *o);
 void bench_memory(const struct bench_options *o);
+void bench_scan(const struct bench_options *o);
 void bench_faults(const struct bench_options *o);
 void bench_populate(const struct bench_options *o);
 

@@ -29,7 +29,7 @@ static const struct part {
 } parts[] = {
     { "start", bench_start, true },        { "exits", bench_exits, true },
     { "memory", bench_memory, true },      { "faults", bench_faults, false },
-    { "populate", bench_populate, false },
+    { "populate", bench_populate, false }, { "scan", bench_scan, false },
 };
 
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
