@@ -278,13 +278,10 @@ static int look(struct vm *vm, const struct request *r, struct control_outcome *
             v.bytes += end - first;
     v.unit = (v.bytes / v.cells + PAGE_SIZE_4K - 1) & ~(PAGE_SIZE_4K - 1);
     v.unit = v.unit * v.cells < v.bytes ? v.unit + PAGE_SIZE_4K : v.unit;
-    v.cell = calloc(v.cells, sizeof(*v.cell));
-    if (rc == 0 && !v.cell)
-        rc = error_set(&out->err, -ENOMEM, "out of memory");
-    if (rc < 0) {
+    v.cell = rc == 0 ? calloc(v.cells, sizeof(*v.cell)) : NULL;
+    if (!v.cell) {
         json_decref(method);
-        free(v.cell);
-        return rc;
+        return rc < 0 ? rc : error_set(&out->err, -ENOMEM, "out of memory");
     }
     parts = parts_look(vm, r, &v);
     cells = cells_json(vm, r, &v);

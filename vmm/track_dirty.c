@@ -25,30 +25,30 @@ static bool manual_protect(int vm_fd)
            ioctl(vm_fd, KVM_ENABLE_CAP, &cap) == 0;
 }
 
-static int bitmaps_create(struct track *t, struct error *err)
+static bool bitmaps_create(struct track *t)
 {
     if (t->dirty)
-        return 0;
+        return true;
     /* KVM rounds each slot up to whole words. */
     t->words = (t->bytes >> PAGE_SHIFT_4K) / 64 + 1;
     t->dirty = calloc(t->words, sizeof(*t->dirty));
     t->own = calloc(t->words, sizeof(*t->own));
     t->log = calloc(t->words, sizeof(*t->log));
     if (t->dirty && t->own && t->log)
-        return 0;
+        return true;
     free(t->dirty);
     free(t->own);
     free(t->log);
     t->dirty = t->own = t->log = NULL;
-    return error_set(err, -ENOMEM, "no memory to note which pages are dirty");
+    return false;
 }
 
 int dirty_start(struct track *t, struct error *err)
 {
-    int rc = bitmaps_create(t, err);
+    int rc;
 
-    if (rc < 0)
-        return rc;
+    if (!bitmaps_create(t))
+        return error_set(err, -ENOMEM, "no memory to note which pages are dirty");
     memset(t->dirty, 0, t->words * sizeof(*t->dirty));
     memset(t->own, 0, t->words * sizeof(*t->own));
     memory_note_writes(t->mem, t->own);

@@ -20,12 +20,13 @@ _twofold_run() {
     case $prev in
     --console) mapfile -t COMPREPLY < <(compgen -W "stdio pty file:" -- "$cur") ;;
     --backing) mapfile -t COMPREPLY < <(compgen -W "anon thp memfd hugetlb-2m hugetlb-1g" -- "$cur") ;;
+    --numa) mapfile -t COMPREPLY < <(compgen -W "local bind: interleave: preferred:" -- "$cur") ;;
     --populate) mapfile -t COMPREPLY < <(compgen -W "kernel lazy eager" -- "$cur") ;;
     --append | --mem | --cpus | --name | --timeout | --fault-around) COMPREPLY=() ;;
     *)
         if [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "--initrd --append --mem --cpus --name --console
-                --backing --populate --fault-around --lock --timeout --trace --help" -- "$cur")
+                --backing --populate --fault-around --lock --numa --timeout --trace --help" -- "$cur")
         else
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
@@ -62,9 +63,22 @@ _twofold() {
         ;;
     run) _twofold_run "$cur" "$prev" ;;
     help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur") ;;
+    walk | map)
+        options+=" --cpu --pid --cr3"
+        if [[ ${COMP_WORDS[1]} == walk ]]; then
+            options+=" --access --user --supervisor --svg --watch"
+        else
+            options+=" --gva --gpa --range --ad"
+        fi
+        [[ $cur == -* ]] || options=$(_twofold_vms)
+        [[ $prev == --access ]] && options="r w x"
+        mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+        ;;
     stat | pause | resume | guard | stop | console)
+        [[ ${COMP_WORDS[1]} == stat ]] && options+=" --pages --track --interval --range"
         [[ ${COMP_WORDS[1]} == stop ]] && options+=" --force --timeout"
         [[ $cur == -* ]] || options=$(_twofold_vms)
+        [[ $prev == --track ]] && options="accessed dirty accessed,dirty off"
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
         ;;
     *) [[ $cur != -* ]] || mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
