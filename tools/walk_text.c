@@ -327,19 +327,24 @@ static void put_grid(const struct page *p)
 
 static void put_small_grid(const struct page *p)
 {
+    unsigned last = p->grid.columns - 1;
+
     put(p, INK_PLAIN, LABEL_WIDTH, "");
-    for (unsigned c = 0; c < p->grid.columns; c++)
-        put(p, c + 1 < p->grid.columns ? INK_HOST : INK_GUEST, SMALL_CELL, p->grid.column[c]);
+    for (unsigned c = 0; c <= last; c++)
+        put(p, c < last ? INK_HOST : INK_GUEST, c < last ? SMALL_CELL : 0, p->grid.column[c]);
     (void)fputc('\n', p->f);
     for (unsigned r = 0; r < p->grid.rows; r++) {
         put_label(p, r, 0, LABEL_WIDTH);
-        for (unsigned c = 0; c < p->grid.columns; c++) {
+        for (unsigned c = 0; c <= last; c++) {
             const struct walk_cell *cell = &p->grid.row[r].cell[c];
+            bool end = c == last && r + 1 == p->grid.rows && cell->number == 0;
             char text[16] = ".";
 
             if (cell->number)
                 (void)snprintf(text, sizeof(text), "%u%s", cell->number, cell->fault ? "!" : "");
-            put(p, cell->number ? cell_ink(p, cell, c) : INK_DIM, SMALL_CELL, text);
+            else if (end && json_is_null(json_object_get(p->walk, "fault")))
+                (void)snprintf(text, sizeof(text), "= hva");
+            put(p, cell->number ? cell_ink(p, cell, c) : INK_DIM, c < last ? SMALL_CELL : 0, text);
         }
         (void)fputc('\n', p->f);
     }
