@@ -223,17 +223,15 @@ static int move_gpa(struct migration *m, struct error *err)
     uint64_t done = 0, step = PAGE_SIZE;
     int rc = 0;
 
-    if ((m->first | m->size) % PAGE_SIZE)
-        rc = error_set(err, -EINVAL,
-                       "0x%" PRIx64 "+0x%" PRIx64 " does not begin and end with a "
-                       "page of 4 KiB",
-                       m->first, m->size);
     for (; rc == 0 && done < m->size; done += step) {
         uint64_t at = m->first + done;
         json_t *result = NULL;
 
+        /* With what is left, so that a range that is no RAM is refused before anything moves. */
         rc = client_ask(&m->client, "move-page",
-                        json_pack("{s:o}", "gpa", json_sprintf("0x%" PRIx64, at)), &result, err);
+                        json_pack("{s:o, s:I}", "gpa", json_sprintf("0x%" PRIx64, at), "size",
+                                  (json_int_t)(m->size - done)),
+                        &result, err);
         if (rc == 0)
             rc = no_way(result, m, err);
         if (rc == 0)

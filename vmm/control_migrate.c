@@ -107,13 +107,17 @@ int control_move_page(struct vm *vm, const json_t *arguments, struct control_out
 {
     struct mailbox_answer answer;
     uint64_t arg[2] = { 0, 0 };
+    uint64_t size = PAGE_SIZE_4K;
     int rc = control_get_u64(arguments, "gpa", true, &arg[0], &out->err);
 
+    if (rc == 0)
+        rc = control_get_u64(arguments, "size", false, &size, &out->err);
     if (rc < 0)
         return rc;
-    if (arg[0] % PAGE_SIZE_4K || !memory_at(vm_memory(vm), gpa(arg[0]), PAGE_SIZE_4K))
-        return error_set(&out->err, -EINVAL, "0x%" PRIx64 " is no page of RAM that may be touched",
-                         arg[0]);
+    if ((arg[0] | size) % PAGE_SIZE_4K || !memory_at(vm_memory(vm), gpa(arg[0]), size))
+        return error_set(&out->err, -EINVAL,
+                         "0x%" PRIx64 "+0x%" PRIx64 " is not RAM in pages of 4 KiB as a whole",
+                         arg[0], size);
     if (vm_state(vm) == VM_PAUSED)
         return error_set(&out->err, -EBUSY,
                          "the VM is paused, and its guest has to do this: resume it first");
