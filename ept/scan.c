@@ -218,6 +218,7 @@ static int scan_ranges(struct scan *s, uint64_t first, uint64_t last)
                                   .shift = format->input_bits,
                                   .rights = PT_RIGHT_ALL,
                                   .leaves = 1 };
+        s->stats.leaves = 1;
         return 0;
     }
     rc = get_table(s, format->levels, s->space->root & format->root_addr, &root);

@@ -245,14 +245,16 @@ static void paging_off_is_one_run(void **state)
 {
     struct x86_paging regs = { .cr0 = 1, .phys_bits = 46 };
     struct ram *ram = ram_new();
+    struct pt_scan_stats stats;
     struct pt_space space;
 
     (void)state;
     x86_pt_space(&space, &regs);
-    assert_int_equal(scan(ram, &space, 0x1000, ~0ull, 0, NULL), 0);
+    assert_int_equal(scan(ram, &space, 0x1000, ~0ull, 0, &stats), 0);
     assert_int_equal(ram->runs, 1);
     assert_run(&ram->run[0], 0x1000, 0x1000, (UINT64_C(1) << 32) - 0x1000, 32, 1);
     assert_int_equal(ram->table_reads, 0);
+    assert_int_equal(stats.leaves, 1);
     free(ram);
 }
 
