@@ -74,8 +74,10 @@ _twofold() {
         [[ $prev == --access ]] && options="r w x"
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
         ;;
-    stat | pause | resume | guard | stop | console)
+    stat | pause | resume | guard | migrate-pages | top | stop | console)
         [[ ${COMP_WORDS[1]} == stat ]] && options+=" --pages --track --interval --range"
+        [[ ${COMP_WORDS[1]} == migrate-pages ]] && options+=" --gpa --hold"
+        [[ ${COMP_WORDS[1]} == top ]] && options="--once --interval --help"
         [[ ${COMP_WORDS[1]} == stop ]] && options+=" --force --timeout"
         [[ $cur == -* ]] || options=$(_twofold_vms)
         [[ $prev == --track ]] && options="accessed dirty accessed,dirty off"
