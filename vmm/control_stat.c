@@ -121,7 +121,7 @@ static json_t *memory_json(struct vm *vm)
                      (json_int_t)resident, "mapped_bytes", "4K", (json_int_t)r.mapped_4k, "2M",
                      (json_int_t)r.mapped_2m, "1G", (json_int_t)r.mapped_1g, "swapped_bytes",
                      (json_int_t)r.swapped, "monitor_bytes", (json_int_t)r.monitor, "nodes",
-                     control_nodes_json(vm));
+                     control_nodes_json(vm, &resident));
 }
 
 json_t *control_stat(struct vm *vm)

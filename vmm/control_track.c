@@ -287,29 +287,35 @@ static int look(struct vm *vm, const struct request *r, struct control_outcome *
     cells = cells_json(vm, r, &v);
     track_info(vm_track(vm), &info);
     now = track_now_ns();
-    out->result = json_pack(
-        "{s:o, s:o, s:o, s:o, s:{s:I, s:I, s:I}, s:o, s:{s:b, s:o, s:I, s:I, s:I, s:I}, "
-        "s:{s:b, s:o, s:I}, s:f, s:o, s:o}",
-        "base", control_hex(r->base), "bytes", control_number(v.bytes), "look", method, "states",
-        states_json(&v.all), "present", "4K", (json_int_t)v.all.present_4k, "2M",
-        (json_int_t)v.all.present_2m, "1G", (json_int_t)v.all.present_1g, "ranges", parts,
-        "accessed", "on", !!(info.on & TRACK_ACCESSED), "method", or_null(info.accessed_method),
-        "bytes", (json_int_t)v.all.accessed, "watched_bytes", (json_int_t)v.all.watched,
-        "kept_bytes", (json_int_t)info.kept_bytes, "faults", (json_int_t)info.faults, "dirty", "on",
-        !!(info.on & TRACK_DIRTY), "method", or_null(info.dirty_method), "bytes",
-        (json_int_t)track_dirty_bytes(vm_track(vm), gpa(r->base), r->size), "seconds",
-        info.since_ns ? (double)(now - info.since_ns) / 1e9 : 0.0, "nodes", control_nodes_json(vm),
-        "cells", cells);
+    out->result =
+        json_pack("{s:o, s:o, s:o, s:o, s:{s:I, s:I, s:I}, s:o, s:{s:b, s:o, s:I, s:I, s:I, s:I}, "
+                  "s:{s:b, s:o, s:I}, s:f, s:o, s:o}",
+                  "base", control_hex(r->base), "bytes", control_number(v.bytes), "look", method,
+                  "states", states_json(&v.all), "present", "4K", (json_int_t)v.all.present_4k,
+                  "2M", (json_int_t)v.all.present_2m, "1G", (json_int_t)v.all.present_1g, "ranges",
+                  parts, "accessed", "on", !!(info.on & TRACK_ACCESSED), "method",
+                  or_null(info.on & TRACK_ACCESSED ? info.accessed_method : NULL), "bytes",
+                  (json_int_t)v.all.accessed, "watched_bytes", (json_int_t)v.all.watched,
+                  "kept_bytes", (json_int_t)info.kept_bytes, "faults", (json_int_t)info.faults,
+                  "dirty", "on", !!(info.on & TRACK_DIRTY), "method",
+                  or_null(info.on & TRACK_DIRTY ? info.dirty_method : NULL), "bytes",
+                  (json_int_t)track_dirty_bytes(vm_track(vm), gpa(r->base), r->size), "seconds",
+                  info.since_ns ? (double)(now - info.since_ns) / 1e9 : 0.0, "nodes",
+                  control_nodes_json(vm, NULL), "cells", cells);
     free(v.cell);
     return 0;
 }
 
-json_t *control_nodes_json(struct vm *vm)
+json_t *control_nodes_json(struct vm *vm, const uint64_t *resident)
 {
-    uint64_t bytes[NUMA_NODES_MAX], nodes = numa_nodes();
+    uint64_t bytes[NUMA_NODES_MAX] = { 0 }, nodes = numa_nodes();
     json_t *list;
 
-    if (!nodes || numa_usage(vm_memory(vm), bytes) < 0)
+    if (!nodes)
+        return json_null();
+    if (resident && !(nodes & (nodes - 1)))
+        bytes[__builtin_ctzll(nodes)] = *resident;
+    else if (numa_usage(vm_memory(vm), bytes) < 0)
         return json_null();
     list = json_array();
     for (unsigned n = 0; n < NUMA_NODES_MAX; n++)

@@ -9,8 +9,11 @@
 /* Arguments "what", "base", "size", "clear", "cells": all may be missing. */
 int control_track(struct vm *vm, const json_t *arguments, struct control_outcome *out);
 
-/* An array of `node`, `bytes` for each node with memory; null when the kernel knows no NUMA. NULL
- * when memory is out. */
-json_t *control_nodes_json(struct vm *vm);
+/*
+ * An array of `node`, `bytes` for each node with memory; null when the kernel knows no NUMA. NULL
+ * when memory is out. `resident` is what is resident in all, when the caller knows: on a host with
+ * one node nothing has to be counted then.
+ */
+json_t *control_nodes_json(struct vm *vm, const uint64_t *resident);
 
 #endif
