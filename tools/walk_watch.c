@@ -91,10 +91,40 @@ static void wait_for(double seconds)
         ;
 }
 
+/* A VM that ends refuses for a moment, before its socket goes. */
+static bool ended(struct client *c)
+{
+    json_t *status = NULL;
+    bool over = client_ask(c, "status", NULL, &status, NULL) != 0 ||
+                !strcmp(walk_string(status, "state"), "ended");
+
+    json_decref(status);
+    return over;
+}
+
+/* What hinders the look at this moment, such as a process that is not there; once. */
+static void tell(const char *text, struct error *told, bool json)
+{
+    json_t *line;
+
+    if (!strcmp(text, told->text))
+        return;
+    (void)snprintf(told->text, sizeof(told->text), "%s", text);
+    if (json) {
+        line = json_pack("{s:s}", "error", text);
+        (void)json_dumpf(line, stdout, JSON_COMPACT);
+        json_decref(line);
+    } else {
+        (void)fputs(text, stdout);
+    }
+    (void)putchar('\n');
+    (void)fflush(stdout);
+}
+
 int walk_watch(struct client *c, json_t *arguments, double period_s, bool json)
 {
     struct place last = { 0 };
-    struct error err;
+    struct error err, told = { "" };
     bool first = true;
     int code;
 
@@ -102,11 +132,16 @@ int walk_watch(struct client *c, json_t *arguments, double period_s, bool json)
         json_t *walk = NULL;
 
         code = client_ask(c, "walk", json_incref(arguments), &walk, &err);
-        if (code)
+        if (code && (first || code != -EREMOTEIO || ended(c)))
             break;
-        compare(walk, &last, first, json);
-        first = false;
-        json_decref(walk);
+        if (code) {
+            tell(err.text, &told, json);
+        } else {
+            told.text[0] = '\0';
+            compare(walk, &last, first, json);
+            first = false;
+            json_decref(walk);
+        }
         if (ferror(stdout))
             return STATUS_FAILED; /* nobody reads any more */
         wait_for(period_s);
@@ -114,6 +149,6 @@ int walk_watch(struct client *c, json_t *arguments, double period_s, bool json)
     if (first || code == -EINVAL || code == -EAGAIN)
         return command_fail(walk_status(code), "%s", err.text);
     if (!json)
-        (void)printf("%s\n", err.text);
+        (void)printf("VM '%s' ended\n", c->name);
     return STATUS_OK;
 }

@@ -207,3 +207,32 @@ PYTHON
     [[ $(tail -n 1 "$BATS_TEST_TMPDIR/watch" | json 'd["fault"]["dimension"], d["gpa"]') == "('host', '0xa05678')" ]]
     [[ $(wc -l <"$BATS_TEST_TMPDIR/watch") -eq 2 ]]
 }
+
+@test "walk --pid: the tables of a process that the tiny guest tells, until it ends" {
+    need_kvm
+    local guest=${KERNELS%/tests/kernels}/guest.elf
+    [[ -r $guest ]] || skip "skipped: $guest is not there"
+    start vm --backing anon --mem 64M "$guest" -- spin
+    wait_for tf walk vm --pid 1 0x400000
+    # Programs begin at 4 MiB; the kernel's half is not for them, nor is their code to be written.
+    run walk_of 'd["process"], d["pid"], d["tables"], d["fault"], d["rights"][0::3], d["count"]' \
+        --pid 1 --user --access x 0x400000
+    [[ $output == "('spin', 1, 'process', None, 'ru', 24)" ]]
+    [[ $(walk_of 'd["fault"]["error_code"]' --pid 1 --user --access w 0x400000) == 0x7 ]]
+    run --separate-stderr tf walk vm --pid 4711 0x400000
+    refused 1
+    [[ $stderr == *"no process 4711"* ]]
+    run tf map vm --pid 1 --range 4M-8M
+    [[ $status -eq 0 && ${lines[1]} == 0x0000000000400000*r-xu* ]]
+}
+
+@test "walk: a VM that ends meanwhile is one line and status 1" {
+    ready
+    (sleep 0.5 && kill "$pid") 3>&- &
+    local i
+    for ((i = 0; i < 1000; i++)); do
+        run --separate-stderr tf walk vm --json $ADDRESS
+        [[ $status -eq 0 ]] || break
+    done
+    refused 1
+}
