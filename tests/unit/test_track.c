@@ -313,6 +313,7 @@ static void nothing_lost(enum mem_backing backing)
     const struct pages_config cfg = { .populate = POPULATE_KERNEL };
     struct error err;
     pthread_t thread[2];
+    unsigned missed = 0;
 
     make(backing, &cfg);
     for (uint64_t i = 0; i < PAGES; i++)
@@ -322,10 +323,10 @@ static void nothing_lost(enum mem_backing backing)
     wrong = 0;
     for (uintptr_t i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, hammer, (void *)i), 0);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 150; i++) {
         clear(TRACK_ACCESSED, 0, RAM);
         /* Each page is still out, or was touched since. */
-        assert_true(flagged_both(0, RAM) == RAM);
+        missed += flagged_both(0, RAM) != RAM;
         if (i % 5 == 4) {
             assert_int_equal(track_stop(track, TRACK_ACCESSED, &err), 0);
             assert_int_equal(flagged(WATCHED, 0, RAM), 0);
@@ -335,7 +336,9 @@ static void nothing_lost(enum mem_backing backing)
     over = true;
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_join(thread[i], NULL), 0);
+    /* Not before: the threads must not outlive the memory. */
     assert_int_equal(wrong, 0);
+    assert_int_equal(missed, 0);
 }
 
 static void nothing_lost_memfd(void **state)
