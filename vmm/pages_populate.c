@@ -263,7 +263,7 @@ static int lock_part(struct pages *p, const struct pages_part *part, struct erro
     const struct gp_change flag = { .from = GP_ANY, .set_flags = GP_LOCKED, .keep_state = true };
     int rc;
 
-    if (mlock(part->host, part->size) < 0)
+    if (mlock2(part->host, part->size, 0) < 0)
         return error_set(err, -errno, "--lock: %" PRIu64 " MiB of guest memory: %s",
                          part->size >> 20, strerror(errno));
     p->count.locked_bytes += part->size;

@@ -147,9 +147,14 @@ pages_of() {
     [[ $output == "($((16 << 20)), [True, False, True], True, True)" ]]
 }
 
+faulted() {
+    [[ $(stat_of "$1" "d['vcpus'][0]['host_faults']['minor'] > 1000") == True ]]
+}
+
 @test "--lock: all of memory is there and locked, and no vCPU ever faults at the host" {
     need_kvm
     ((EUID == 0)) || [[ $(ulimit -l) == unlimited ]] || skip "skipped: may not lock memory"
+    grep -q __asan_init "$TWOFOLD" && skip "skipped: ASan makes mlockall() a no-op"
     "$TWOFOLD" run --name locked --lock --backing anon --mem 128M --timeout 60 "$GUEST" -- \
         touch 64M 100000000 </dev/null >/dev/null 2>&1 3>&- &
     vm_pids+=($!)
@@ -162,10 +167,7 @@ pages_of() {
     "$TWOFOLD" run --name free --backing anon --mem 128M --timeout 60 "$GUEST" -- \
         touch 64M 100000000 </dev/null >/dev/null 2>&1 3>&- &
     vm_pids+=($!)
-    wait_for "$TWOFOLD" stat free
-    sleep 1
-    run stat_of free "d['vcpus'][0]['host_faults']['minor'] > 10000"
-    [[ $output == True ]]
+    wait_for faulted free
 }
 
 @test "a signal while memory is populated ends that" {
