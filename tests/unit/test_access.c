@@ -533,6 +533,7 @@ static const struct by_hand {
     { "SMEP", 0, X86_CR4_SMEP, 0, 0, 0, 0, 7, 7, S, PT_EXEC, PT_PROTECTION, 0x11 },
     { "SMEP, kernel's page", 0, X86_CR4_SMEP, 0, 0, 0, 0, 7, 3, S, PT_EXEC, PT_OK, 0 },
     { "SMAP", 0, X86_CR4_SMAP, 0, 0, 0, 0, 7, 7, S, PT_READ, PT_PROTECTION, 0x1 },
+    { "SMAP, user", 0, X86_CR4_SMAP, 0, 0, 0, 0, 7, 7, U, PT_READ, PT_OK, 0 },
     { "SMAP, AC", 0, X86_CR4_SMAP, 0, X86_RFLAGS_AC, 0, 0, 7, 7, S, PT_READ, PT_OK, 0 },
     { "SMAP, AC, implicit", 0, X86_CR4_SMAP, 0, X86_RFLAGS_AC, 0, 0, 7, 7, I, PT_WRITE,
       PT_PROTECTION, 0x3 },
