@@ -80,10 +80,12 @@ static double reason_rate(const struct top_sample *s, const char *reason)
 /* Bars by powers of ten: a guest makes two exits a second, or a million. */
 static double on_scale(double rate)
 {
-    double decades = 0;
+    int decades = 0;
 
-    for (; rate >= 10; rate /= 10)
+    while (rate >= 10 && decades < 6) {
+        rate /= 10;
         decades++;
+    }
     return rate < 1 ? 0 : (decades + rate / 10) / 6;
 }
 

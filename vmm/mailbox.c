@@ -165,6 +165,7 @@ static int table_read(struct mailbox *mb, struct tf_process **out, size_t *count
     rc = memory_read(mb->mem, gpa(box.processes_gpa), *out, box.process_max * sizeof(**out));
     if (rc < 0) {
         free(*out);
+        *out = NULL;
         return error_set(err, -EFAULT,
                          "the guest's table of processes at 0x%" PRIx64 " is not in its RAM",
                          box.processes_gpa);
@@ -182,9 +183,9 @@ int mailbox_processes(struct mailbox *mb, struct mailbox_process **out, size_t *
 
     *out = NULL;
     *count = 0;
-    if (rc < 0)
+    if (rc < 0 || !table)
         return rc;
-    *out = calloc(n, sizeof(**out));
+    *out = calloc(n ? n : 1, sizeof(**out));
     for (size_t i = 0; *out && i < n; i++)
         if (table[i].pid > 0)
             process_take(&(*out)[used++], &table[i]);
