@@ -20,8 +20,9 @@ static const char help[] =
     "columns the host's, numbers the order in which a CPU reads the entries.\n"
     "\n"
     "GVA is hexadecimal with 0x or when it has a letter a to f, else decimal; underscores\n"
-    "may stand between digits. An address that would fault is no failure: the picture says\n"
-    "where it would, why, and with which error code.\n"
+    "may stand between digits; or a register of the vCPU: rip, rsp, cr2. An address that\n"
+    "would fault is no failure: the picture says where it would, why, and with which error\n"
+    "code.\n"
     "\n"
     "  --cpu N        vCPU whose control registers, and CR3, are used (default: 0)\n"
     "  --pid P        the tables of process P, if the guest tells its processes\n"
@@ -75,6 +76,17 @@ static int set_access(json_t *arguments, const char *text, struct error *err)
     if (strlen(text) != 1 || !strchr("rwx", *text))
         return error_set(err, -EINVAL, "--access '%s': it is one of r, w and x", text);
     return json_object_set_new(arguments, "access", json_string(text));
+}
+
+/* Where the vCPU is: the monitor puts the register's value in. */
+static int set_gva(json_t *arguments, const char *text, struct error *err)
+{
+    static const char *const registers[] = { "rip", "rsp", "cr2" };
+
+    for (size_t i = 0; i < sizeof(registers) / sizeof(registers[0]); i++)
+        if (!strcmp(text, registers[i]))
+            return json_object_set_new(arguments, "gva", json_string(text));
+    return walk_add_address(arguments, "gva", "GVA", text, err);
 }
 
 static int set_option(struct options *o, int opt, const char *value, struct error *err)
@@ -142,8 +154,7 @@ static bool parse(const struct command *cmd, int argc, char **argv, struct optio
         return false;
     }
     o->name = argv[optind];
-    if (check(o, &err) < 0 ||
-        walk_add_address(o->arguments, "gva", "GVA", argv[optind + 1], &err) < 0) {
+    if (check(o, &err) < 0 || set_gva(o->arguments, argv[optind + 1], &err) < 0) {
         (void)command_fail(STATUS_USAGE, "%s", err.text);
         return false;
     }

@@ -425,15 +425,32 @@ int control_look_request(const json_t *arguments, struct look_request *out, stru
     return 0;
 }
 
+/* "gva" may name a register of the vCPU: then *reg is where struct look has it, else NULL. */
+static int get_gva(const json_t *arguments, struct walk *w, const gva_t **reg, struct error *err)
+{
+    const struct {
+        const char *name;
+        const gva_t *at;
+    } registers[] = { { "rip", &w->look.rip }, { "rsp", &w->look.rsp }, { "cr2", &w->look.cr2 } };
+    const char *name = json_string_value(json_object_get(arguments, "gva"));
+
+    *reg = NULL;
+    for (size_t i = 0; name && i < sizeof(registers) / sizeof(registers[0]); i++)
+        if (!strcmp(name, registers[i].name))
+            *reg = registers[i].at;
+    return *reg ? 0 : control_get_u64(arguments, "gva", true, &w->gva.v, err);
+}
+
 int control_walk(struct vm *vm, const json_t *arguments, struct control_outcome *out)
 {
     struct look_request request;
+    const gva_t *reg;
     struct walk w;
     bool user = false;
     int rc;
 
     memset(&w, 0, sizeof(w));
-    rc = control_get_u64(arguments, "gva", true, &w.gva.v, &out->err);
+    rc = get_gva(arguments, &w, &reg, &out->err);
     if (rc == 0)
         rc = get_access(arguments, &w.access, &out->err);
     if (rc == 0)
@@ -444,6 +461,8 @@ int control_walk(struct vm *vm, const json_t *arguments, struct control_outcome 
         rc = look_open(&w.look, vm, &request, &out->err);
     if (rc != 0)
         return rc;
+    if (reg)
+        w.gva = *reg;
     w.access.user = json_object_get(arguments, "user") ? user : w.look.user;
     gpmap_space(w.look.map, &w.host);
     rc = look_walk(&w.look, w.gva, &w.access, &w.both, &w.guest);

@@ -161,6 +161,15 @@ static bool cpu_is_amd(void)
     return !strcmp(vendor, "AuthenticAMD") || !strcmp(vendor, "HygonGenuine");
 }
 
+/* Segments have a base outside of 64-bit mode. */
+static gva_t linear(const struct kvm_sregs *sregs, const struct kvm_segment *segment,
+                    uint64_t offset)
+{
+    bool long_mode = sregs->efer & X86_EFER_LMA && sregs->cs.l;
+
+    return gva(long_mode ? offset : (uint32_t)(segment->base + offset));
+}
+
 static int read_vcpu(struct look *l, struct error *err)
 {
     const struct vcpu *cpu = &l->vm->vcpu[l->request.cpu];
@@ -183,6 +192,9 @@ static int read_vcpu(struct look *l, struct error *err)
         .pkru = sregs.cr4 & CR4_PKE ? read_pkru(cpu) : 0,
     };
     l->user = sregs.ss.dpl == 3;
+    l->rip = linear(&sregs, &sregs.cs, regs.rip);
+    l->rsp = linear(&sregs, &sregs.ss, regs.rsp);
+    l->cr2 = gva(sregs.cr2);
     x86_pt_space(&l->guest, &paging);
     return 0;
 }

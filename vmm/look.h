@@ -33,6 +33,8 @@ struct look {
     struct look_request request;
     char process[32]; /* name of the process; LOOK_PROCESS */
     bool user;        /* the vCPU is in ring 3 at this moment */
+    gva_t rip, rsp;   /* where it is, segment bases included */
+    gva_t cr2;        /* of its last page fault */
     struct pt_space guest;
     bool held; /* vm_let_go() has to resume it */
     uint64_t since_ns;

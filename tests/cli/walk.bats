@@ -116,6 +116,31 @@ PYTHON
     done
 }
 
+@test "walk rip, rsp: where the vCPU is" {
+    need_kvm
+    start vm --mem 64M "$KERNELS/spin.elf"
+    wait_for grep -q spinning "$BATS_TEST_TMPDIR/vm.out"
+    # It set its stack itself; the jump to itself, EB FE, is the last instruction of its text.
+    run walk_of 'd["gva"], d["gpa"], d["guest_levels"]' rsp
+    [[ $output == "('0x9000', '0x9000', 0)" ]]
+    python3 - "$KERNELS/spin.elf" "$(walk_of 'd["gva"]' rip)" <<'PYTHON'
+import struct, sys
+elf, rip = open(sys.argv[1], "rb").read(), int(sys.argv[2], 16)
+wide = elf[4] == 2
+phoff, = struct.unpack_from("<Q" if wide else "<I", elf, 32 if wide else 28)
+for n in range(struct.unpack_from("<H", elf, 56 if wide else 44)[0]):
+    if wide:
+        kind, _, offset, _, address, size = struct.unpack_from("<IIQQQQ", elf, phoff + n * 56)
+    else:
+        kind, offset, _, address, size = struct.unpack_from("<IIIII", elf, phoff + n * 32)
+    if kind == 1 and address <= rip < address + size:
+        assert elf[offset + rip - address:][:2] == b"\xeb\xfe"
+        break
+else:
+    raise SystemExit("rip is not in the image")
+PYTHON
+}
+
 @test "walk: bad usage is status 2, what is not there is 1" {
     ready
     local options
