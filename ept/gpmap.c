@@ -113,7 +113,7 @@ int gpmap_create(struct gpmap **out)
     }
     map->stats.tables = 1;
     pthread_mutex_init(&map->lock, NULL);
-    rc = pt_table_init(&map->tree, &gp_format, &pool);
+    rc = pt_table_init(&map->tree, &pt_ept_4, &pool);
     if (rc < 0) {
         gpmap_destroy(map);
         return rc;
@@ -163,7 +163,7 @@ static int range_reserve(struct gp_range *range)
 int gpmap_add(struct gpmap *map, gpa_t base, uint64_t size, uint64_t hva, unsigned backing)
 {
     struct gp_range range = { .base = base.v, .size = size, .hva = hva, .backing = backing };
-    uint64_t top = UINT64_C(1) << gp_format.input_bits;
+    uint64_t top = UINT64_C(1) << pt_ept_4.input_bits;
     int rc;
 
     if (size == 0 || ((base.v | size | hva) & (PAGE_SIZE_4K - 1)) != 0 || base.v >= top ||

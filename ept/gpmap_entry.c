@@ -1,34 +1,5 @@
 #include "ept/gpmap_entry.h"
 
-/* Until the format's own file is there. */
-#define ADDR(low) (GP_ADDR & ~((UINT64_C(1) << (low)) - 1))
-
-const struct pt_format gp_format = {
-    .name = "EPT",
-    .levels = 4,
-    .entry_bytes = 8,
-    .input_bits = 48,
-    .present = GP_ENTRY_RWX,
-    .table_addr = GP_ADDR,
-    .root_addr = GP_ADDR,
-    .rules = PT_RULES_EPT,
-    .rights = { .read = GP_ENTRY_READ, .write = GP_ENTRY_WRITE, .exec = GP_ENTRY_EXEC },
-    .accessed = GP_ENTRY_ACCESSED,
-    .dirty = GP_ENTRY_DIRTY,
-    .level = {
-        [1] = { .name = "EPT PTE", .shift = 12, .bits = 9, .leaf = PT_LEAF_ALWAYS,
-                .leaf_addr = ADDR(12) },
-        [2] = { .name = "EPT PDE", .shift = 21, .bits = 9, .leaf = PT_LEAF_BIT,
-                .leaf_bit = GP_ENTRY_LARGE, .leaf_addr = ADDR(21),
-                .leaf_reserved = ADDR(12) & ~ADDR(21), .table_reserved = 0x78 },
-        [3] = { .name = "EPT PDPTE", .shift = 30, .bits = 9, .leaf = PT_LEAF_BIT,
-                .leaf_bit = GP_ENTRY_LARGE, .leaf_addr = ADDR(30),
-                .leaf_reserved = ADDR(12) & ~ADDR(30), .table_reserved = 0x78 },
-        [4] = { .name = "EPT PML4E", .shift = 39, .bits = 9, .leaf = PT_LEAF_NEVER,
-                .table_reserved = 0xf8 },
-    },
-};
-
 static const struct {
     unsigned flag;
     uint64_t bit;
@@ -79,7 +50,7 @@ void gp_normalize(struct gp_page *page)
 
 uint64_t gp_leaf_bits(const struct gp_page *page)
 {
-    uint64_t rights = page->state == GP_PRESENT ? GP_ENTRY_RWX : GP_ENTRY_READ | GP_ENTRY_EXEC;
+    uint64_t rights = page->state == GP_PRESENT ? GP_ENTRY_RWX : EPT_READ | EPT_EXEC;
 
     return rights | GP_ENTRY_WB | flags_encode(page->flags) |
            (uint64_t)page->backing << GP_ENTRY_BACKING;
@@ -101,7 +72,7 @@ void gpmap_decode(uint64_t raw, unsigned level, struct gp_page *out)
 
     *out = (struct gp_page){ .flags = flags_decode(raw), .backing = raw >> GP_ENTRY_BACKING & 7 };
     if ((raw & GP_ENTRY_RWX) != 0) {
-        out->state = raw & GP_ENTRY_WRITE ? GP_PRESENT : GP_ZERO;
+        out->state = raw & EPT_WRITE ? GP_PRESENT : GP_ZERO;
         out->shift = size;
         out->hva = raw & GP_ADDR;
         return;

@@ -8,27 +8,23 @@
 #ifndef TWOFOLD_EPT_GPMAP_ENTRY_H
 #define TWOFOLD_EPT_GPMAP_ENTRY_H
 
+#include "ept/bits.h"
+#include "ept/format_ept.h"
 #include "ept/gpmap.h"
 
-#define GP_BIT(n) (UINT64_C(1) << (n))
-
 /* In all entries of pages. */
-#define GP_ENTRY_LEARNED  GP_BIT(11)
-#define GP_ENTRY_ACCESSED GP_BIT(8)
-#define GP_ENTRY_DIRTY    GP_BIT(9)
+#define GP_ENTRY_LEARNED  BIT(11)
+#define GP_ENTRY_ACCESSED EPT_ACCESSED
+#define GP_ENTRY_DIRTY    EPT_DIRTY
 #define GP_ENTRY_BACKING  52 /* to 54 */
-#define GP_ENTRY_NODUMP   GP_BIT(55)
-#define GP_ENTRY_LOCKED   GP_BIT(56)
-#define GP_ENTRY_WATCHED  GP_BIT(59)
-#define GP_ADDR           UINT64_C(0x000ffffffffff000) /* hva, table, or payload: bits 51 to 12 */
+#define GP_ENTRY_NODUMP   BIT(55)
+#define GP_ENTRY_LOCKED   BIT(56)
+#define GP_ENTRY_WATCHED  BIT(59)
+#define GP_ADDR           ADDR_4K /* hva, table, or payload */
 
 /* Present ones. */
-#define GP_ENTRY_READ  GP_BIT(0)
-#define GP_ENTRY_WRITE GP_BIT(1)
-#define GP_ENTRY_EXEC  GP_BIT(2)
-#define GP_ENTRY_RWX   UINT64_C(7)
-#define GP_ENTRY_WB    (UINT64_C(6) << 3) /* memory type */
-#define GP_ENTRY_LARGE GP_BIT(7)
+#define GP_ENTRY_RWX (EPT_READ | EPT_WRITE | EPT_EXEC)
+#define GP_ENTRY_WB  (EPTP_WRITE_BACK << 3)
 
 /* The others. */
 #define GP_ENTRY_STATE 3  /* to 5 */
@@ -43,11 +39,9 @@ _Static_assert(GP_STATES <= 8, "a state has three bits");
 _Static_assert(GP_PAYLOAD_MAX << 12 == GP_ADDR, "a payload stands where an address would");
 _Static_assert(GP_UNTOUCHED == 0, "an absent entry is an untouched page");
 
-extern const struct pt_format gp_format;
-
 static inline bool gp_is_table(uint64_t raw, unsigned level)
 {
-    return level > 1 && (raw & GP_ENTRY_RWX) != 0 && (raw & GP_ENTRY_LARGE) == 0;
+    return level > 1 && (raw & GP_ENTRY_RWX) != 0 && (raw & EPT_LARGE) == 0;
 }
 
 /* Is a page of that state a present leaf? */

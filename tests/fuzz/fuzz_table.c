@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ept/format_ept.h"
+#include "ept/format_npt.h"
+#include "ept/format_vtd.h"
 #include "ept/format_x86.h"
-#include "ept/gpmap_entry.h"
 #include "ept/table.h"
 #include "ept/walk.h"
 
@@ -18,8 +20,10 @@
 #define LOOKS   64u
 #define CHANGES 24u
 
-static const struct pt_format *const formats[] = { &pt_x86_32, &pt_x86_32_pse, &pt_x86_pae,
-                                                   &pt_x86_64, &pt_x86_64_5l,  &gp_format };
+static const struct pt_format *const formats[] = {
+    &pt_x86_32, &pt_x86_32_pse, &pt_x86_pae, &pt_x86_64, &pt_x86_64_5l, &pt_ept_4,
+    &pt_ept_5,  &pt_npt_4,      &pt_npt_5,   &pt_vtd_3,  &pt_vtd_4,     &pt_vtd_5,
+};
 
 struct pool {
     void *table[TABLES]; /* number n stands at (n + 1) * 4096 */
