@@ -280,8 +280,7 @@ static int ask(struct map *m)
     return code ? command_fail(walk_status(code), "%s", err.text) : STATUS_OK;
 }
 
-/* --- the command line
- * ----------------------------------------------------------------------------- */
+/* --- the command line -------------------------------------------------------------- */
 
 /* An address, or so many K, M, G or T of them. */
 static int parse_bound(const char *text, uint64_t *out, struct error *err)

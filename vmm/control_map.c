@@ -61,8 +61,7 @@ static int add_run(struct map *m, json_t *run, uint64_t last)
     return m->full ? -ENOSPC : 0;
 }
 
-/* --- the guest's address space
- * ------------------------------------------------------------- */
+/* --- the guest's address space ----------------------------------------------------- */
 
 static unsigned level_of(const struct pt_format *format, unsigned shift)
 {
@@ -187,8 +186,7 @@ static int map_gva(struct map *m, bool range, struct error *err)
     return 0;
 }
 
-/* --- the map of RAM
- * -------------------------------------------------------------------------- */
+/* --- the map of RAM ---------------------------------------------------------------- */
 
 static json_t *page_flags_json(unsigned flags)
 {
@@ -288,9 +286,7 @@ static int map_gpa(struct map *m, bool range, struct error *err)
     return 0;
 }
 
-/* --- the command
- * ------------------------------------------------------------------------------
- */
+/* --- the command ------------------------------------------------------------------- */
 
 static json_t *map_json(const struct map *m, const char *of)
 {

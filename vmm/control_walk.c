@@ -42,8 +42,7 @@ static json_t *hex_or_null(bool there, uint64_t value)
     return there ? control_hex(value) : json_null();
 }
 
-/* --- rows: one for each entry of the guest, and one for the page
- * ---------------------- */
+/* --- rows: one for each entry of the guest, and one for the page ------------------- */
 
 /* The gpa that row `row` of the grid translates; false when the guest's tables
  * end before. */
@@ -87,8 +86,7 @@ static json_t *row_json(struct walk *w, unsigned row)
     return object;
 }
 
-/* --- references
- * ------------------------------------------------------------------------ */
+/* --- references -------------------------------------------------------------------- */
 
 static json_t *flags_json(const struct pt_space *space, const struct pt_ref *ref)
 {
@@ -126,8 +124,7 @@ static json_t *ref_json(const struct walk *w, unsigned number)
     return object;
 }
 
-/* --- where it would fault
- * ---------------------------------------------------------------- */
+/* --- where it would fault ---------------------------------------------------------- */
 
 static const char *host_reason(struct walk *w, uint64_t at)
 {
@@ -231,9 +228,7 @@ static json_t *fault_json(struct walk *w)
     return object;
 }
 
-/* --- the whole
- * -----------------------------------------------------------------------------
- */
+/* --- the whole --------------------------------------------------------------------- */
 
 static const char *const op_names[] = { [PT_READ] = "r", [PT_WRITE] = "w", [PT_EXEC] = "x" };
 
