@@ -13,6 +13,7 @@
 
 #include "ept/format_x86.h"
 #include "ept/walk.h"
+#include "vmm/operand.h"
 
 #define CODE_BEFORE 8
 #define CODE_AFTER  16
@@ -108,6 +109,9 @@ static void print_system(struct dump *d)
 static void print_code(struct dump *d)
 {
     uint64_t rip = linear_rip(d);
+    uint8_t code[CODE_AFTER];
+    char text[128];
+    int known = 0; /* bytes from rip on that could be read */
 
     fputs("  code at rip:", d->to);
     for (int i = -CODE_BEFORE; i < CODE_AFTER; i++) {
@@ -115,12 +119,18 @@ static void print_code(struct dump *d)
         uint8_t byte;
 
         if (walk(d, rip + (uint64_t)i, &w) == PT_OK &&
-            memory_read(d->cpu->vm->mem, gpa(w.output), &byte, 1) == 0)
+            memory_read(d->cpu->vm->mem, gpa(w.output), &byte, 1) == 0) {
             fprintf(d->to, i == 0 ? " <%02x>" : " %02x", byte);
-        else
+            if (i == known)
+                code[known++] = byte;
+        } else
             fputs(i == 0 ? " <-->" : " --", d->to);
     }
     fputc('\n', d->to);
+    if (known && instruction_text(code, (size_t)known, &d->regs, &d->sregs, text, sizeof(text)))
+        fprintf(d->to, "  instruction at rip: %s\n", text);
+    else if (known)
+        fputs("  instruction at rip: none that can be decoded\n", d->to);
     if (d->space.format->levels == 0 && !memory_at(d->cpu->vm->mem, gpa(rip), 1))
         fprintf(d->to, "  rip is gpa %" PRIx64 ", which is no RAM\n", rip);
 }

@@ -12,7 +12,6 @@
 #include "ept/walk.h"
 #include "vmm/operand.h"
 
-#define CODE_MAX     15
 #define DOUBLE_FAULT 8
 #define PAGE_FAULT   14
 
@@ -63,26 +62,28 @@ static bool search_instruction(struct search *s)
     bool mode64 = s->sregs.efer & X86_EFER_LMA && s->sregs.cs.l;
     uint64_t rip = mode64 ? s->regs.rip : (uint32_t)(s->sregs.cs.base + s->regs.rip);
     struct operand operand[OPERANDS_MAX];
-    uint8_t code[CODE_MAX];
+    uint8_t code[INSTRUCTION_MAX];
     size_t n = 0, count;
+    unsigned length;
     uint64_t at;
 
-    for (; n < CODE_MAX; n++) {
+    for (; n < INSTRUCTION_MAX; n++) {
         if (meets(s, rip + n, "execution", &at)) {
             if (n == 0)
                 return true;
-            break; /* perhaps behind the instruction: judged by its operands first */
+            break; /* perhaps behind the instruction: its length will say */
         }
         if (memory_read(s->cpu->vm->mem, gpa(at), &code[n], 1) < 0)
             break;
     }
-    count = operand_list(code, n, &s->regs, &s->sregs, operand);
+    count = operand_list(code, n, &s->regs, &s->sregs, operand, &length);
     for (size_t i = 0; i < count; i++)
-        /* Its last byte may be on the next page; no operand that matters here has more than 64. */
+        /* None is larger than a page by more than some bytes: its ends tell. */
         if (meets(s, operand[i].linear, operand[i].write ? "write" : "read", &at) ||
-            meets(s, operand[i].linear + 7, operand[i].write ? "write" : "read", &at))
+            meets(s, operand[i].linear + operand[i].size - 1, operand[i].write ? "write" : "read",
+                  &at))
             return true;
-    return n > 0 && n < CODE_MAX && meets(s, rip + n, "execution", &at);
+    return length == 0 && n > 0 && n < INSTRUCTION_MAX && meets(s, rip + n, "execution", &at);
 }
 
 /* What delivering an exception reads and writes: without it there is a triple fault. */

@@ -70,7 +70,7 @@ runs_again() {
     # shellcheck disable=SC2154 # set by run
     [[ ${stderr_lines[0]} == "twofold: vCPU 0 can't go on: triple fault"* ]]
     # The state after a shutdown is KVM's choice on AMD; where it is kept, rip is at UD2.
-    [[ $stderr == *" <0f> 0b "* || $stderr == *"real mode"* ]]
+    [[ $stderr == *" <0f> 0b "*"instruction at rip: ud2"* || $stderr == *"real mode"* ]]
     [[ $stderr == *"gdt base"*"cr0 "*"efer"* ]]
     [[ $stderr == *"pio out 0x3f8 size=1 count=1 value=0x63"* ]]
     [[ $stderr == *" us shutdown"* ]]
@@ -93,12 +93,14 @@ runs_again() {
     need_kvm
     crashes crash_emulation
     [[ $stderr == *"internal error 1"* && $stderr == *" 0f 38 00 05 00 00 00 d0"* ]]
+    [[ $stderr == *"instruction at rip: pshufb xmm0, [0xd0000000]"* ]]
 }
 
 @test "a jump to where no RAM is" {
     need_kvm
     crashes crash_jump
     [[ $stderr == *"<-->"* && $stderr == *"rip is gpa d0000000, which is no RAM"* ]]
+    [[ $stderr != *"instruction at rip"* ]]
 }
 
 @test "a trace line has the documented fields" {
