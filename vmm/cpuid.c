@@ -42,7 +42,7 @@ struct cpuid {
     unsigned cpus;
     unsigned id_bits; /* bits of an APIC id that number the CPUs of the package */
     unsigned phys_bits;
-    bool gib_pages;
+    bool gib_pages, amd;
     unsigned room;
     struct kvm_cpuid2 *table;
 };
@@ -180,20 +180,13 @@ static void topology_fill(struct cpuid *c)
                                            .ecx = 2 });
 }
 
-static bool vendor_amd(struct cpuid *c)
-{
-    const struct kvm_cpuid_entry2 *vendor = leaf_find(c, LEAF_VENDOR);
-
-    return vendor && (vendor->ebx == VENDOR_EBX_AMD || vendor->ebx == VENDOR_EBX_HYGON);
-}
-
 /* AMD's own description of the same, in bits that Intel reserves. */
 static void amd_fill(struct cpuid *c)
 {
     struct kvm_cpuid_entry2 *sizes = leaf_find(c, LEAF_ADDRESS_SIZES);
     struct kvm_cpuid_entry2 *ext = leaf_find(c, LEAF_EXT_FEATURES);
 
-    if (!vendor_amd(c))
+    if (!c->amd)
         return;
     if (sizes)
         sizes->ecx = (sizes->ecx & 0xffff0f00) | c->id_bits << 12 | (c->cpus - 1);
@@ -218,9 +211,11 @@ static void limits_read(struct cpuid *c)
 {
     const struct kvm_cpuid_entry2 *sizes = leaf_find(c, LEAF_ADDRESS_SIZES);
     const struct kvm_cpuid_entry2 *ext = leaf_find(c, LEAF_EXT_FEATURES);
+    const struct kvm_cpuid_entry2 *vendor = leaf_find(c, LEAF_VENDOR);
 
     c->phys_bits = sizes ? sizes->eax & 0xff : 36; /* the manual's value without this leaf */
     c->gib_pages = ext && (ext->edx & EXT_EDX_GIB_PAGES);
+    c->amd = vendor && (vendor->ebx == VENDOR_EBX_AMD || vendor->ebx == VENDOR_EBX_HYGON);
 }
 
 static void twofold_fill(struct cpuid *c)
@@ -253,9 +248,9 @@ int cpuid_create(struct cpuid **out, const struct kvm *kvm, unsigned cpus, struc
     features_fill(c, kvm_cap(kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0);
     caches_fill(c);
     topology_fill(c);
+    limits_read(c);
     amd_fill(c);
     brand_fill(c);
-    limits_read(c);
     twofold_fill(c);
     *out = c;
     return 0;
@@ -304,4 +299,9 @@ unsigned cpuid_phys_bits(const struct cpuid *cpuid)
 bool cpuid_gib_pages(const struct cpuid *cpuid)
 {
     return cpuid->gib_pages;
+}
+
+bool cpuid_amd(const struct cpuid *cpuid)
+{
+    return cpuid->amd;
 }

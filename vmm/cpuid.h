@@ -32,4 +32,7 @@ unsigned cpuid_phys_bits(const struct cpuid *cpuid);
 /* Whether the guest's CPUs have 1 GiB pages. */
 bool cpuid_gib_pages(const struct cpuid *cpuid);
 
+/* Whether they are AMD's or Hygon's, which reserve a bit of page tables that Intel ignores. */
+bool cpuid_amd(const struct cpuid *cpuid);
+
 #endif

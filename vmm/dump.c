@@ -211,6 +211,7 @@ static void print_all(struct dump *d, const char *what, int error)
         .efer = d->sregs.efer,
         .phys_bits = cpuid_phys_bits(d->cpu->vm->cpuid),
         .gib_pages = cpuid_gib_pages(d->cpu->vm->cpuid),
+        .amd = cpuid_amd(d->cpu->vm->cpuid),
     };
 
     x86_pt_space(&d->space, &paging);

@@ -121,6 +121,7 @@ static bool search(struct search *s, int error)
         .efer = s->sregs.efer,
         .phys_bits = cpuid_phys_bits(s->cpu->vm->cpuid),
         .gib_pages = cpuid_gib_pages(s->cpu->vm->cpuid),
+        .amd = cpuid_amd(s->cpu->vm->cpuid),
     };
     x86_pt_space(&s->space, &paging);
     return search_instruction(s) || (run->exit_reason == KVM_EXIT_SHUTDOWN && search_delivery(s));

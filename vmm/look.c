@@ -147,20 +147,6 @@ static uint32_t read_pkru(const struct vcpu *cpu)
     return pkru;
 }
 
-/* The guest's tables are walked by this CPU, whatever name the guest's CPUID gives it. */
-static bool cpu_is_amd(void)
-{
-    char vendor[13] = "";
-    unsigned a, b, c, d;
-
-    if (!__get_cpuid(0, &a, &b, &c, &d))
-        return false;
-    memcpy(vendor, &b, sizeof(b));
-    memcpy(vendor + 4, &d, sizeof(d));
-    memcpy(vendor + 8, &c, sizeof(c));
-    return !strcmp(vendor, "AuthenticAMD") || !strcmp(vendor, "HygonGenuine");
-}
-
 /* Segments have a base outside of 64-bit mode. */
 static gva_t linear(const struct kvm_sregs *sregs, const struct kvm_segment *segment,
                     uint64_t offset)
@@ -187,7 +173,7 @@ static int read_vcpu(struct look *l, struct error *err)
         .efer = sregs.efer,
         .phys_bits = cpuid_phys_bits(l->vm->cpuid),
         .gib_pages = cpuid_gib_pages(l->vm->cpuid),
-        .amd = cpu_is_amd(),
+        .amd = cpuid_amd(l->vm->cpuid),
         .rflags = regs.rflags,
         .pkru = sregs.cr4 & CR4_PKE ? read_pkru(cpu) : 0,
     };
