@@ -211,8 +211,7 @@ static void take_reply(struct map *m, const json_t *reply)
     m->totals.broken += (uint64_t)json_integer_value(json_object_get(scanned, "broken"));
 }
 
-/* --- the end ------------------------------------------------------------------------------------
- */
+/* --- the end ----------------------------------------------------------------------- */
 
 static void print_totals(const struct map *m, const json_t *reply)
 {

@@ -184,8 +184,7 @@ static void a_range_becomes_managed(void **state)
     assert_false(pages_managed(pages, gpa(0), 9 * PAGE));
 }
 
-/* --- NUMA: what is asked for, and what is there ------------------------------------------------
- */
+/* --- NUMA: what is asked for, and what is there ------------------------------------ */
 
 static void numa_words(void **state)
 {

@@ -387,8 +387,7 @@ static void threads_lose_nothing(void **state)
     drop(&w);
 }
 
-/* --- a handler that fails -----------------------------------------------------------------------
- */
+/* --- a handler that fails ---------------------------------------------------------- */
 
 static void a_failed_handler_lets_go(void **state)
 {
@@ -412,8 +411,7 @@ static void a_failed_handler_lets_go(void **state)
     drop(&w);
 }
 
-/* --- kernel, eager, lock -------------------------------------------------------------------------
- */
+/* --- kernel, eager, lock ----------------------------------------------------------- */
 
 static void kernel_managed_costs_nothing(void **state)
 {
@@ -558,8 +556,7 @@ static void bad_ranges_are_refused(void **state)
         "0x100000000-0x100100000");
 }
 
-/* --- guards -------------------------------------------------------------------------------------
- */
+/* --- guards ------------------------------------------------------------------------ */
 
 static void guards_shut_the_gate(void **state)
 {

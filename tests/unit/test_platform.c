@@ -173,8 +173,7 @@ static void keyboard_controller_answers(void **state)
     assert_int_equal(t.ends, 0);
 }
 
-/* --- clock ---------------------------------------------------------------------------------------
- */
+/* --- clock ------------------------------------------------------------------------- */
 
 static uint8_t cmos(uint8_t index)
 {

@@ -359,8 +359,7 @@ static void nothing_lost_thp(void **state)
     nothing_lost(MEM_THP);
 }
 
-/* --- dirty: the monitor's own writes ------------------------------------------------------------
- */
+/* --- dirty: the monitor's own writes ----------------------------------------------- */
 
 static void dirty(void **state)
 {
