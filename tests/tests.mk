@@ -44,6 +44,9 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
 	@echo "  FUZZ    $@"
 	$(Q)clang $(CPPFLAGS) $(CSTD) -Wall $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(LDLIBS)
 
+# Kept: make takes them for intermediate files.
+.SECONDARY: $(FUZZ_OBJ)
+
 -include $(FUZZ_OBJ:.o=.d)
 
 BENCH_SRC := $(wildcard tests/bench/*.c)
