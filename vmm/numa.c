@@ -1,5 +1,6 @@
 #include "vmm/numa.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <numa.h>
@@ -110,16 +111,86 @@ char *numa_nodes_name(uint64_t nodes, char *buf, size_t size)
 
 /* --- placing ---------------------------------------------------------------------------- */
 
-uint64_t numa_nodes(void)
+/* The calls that we make, as numa.h and numaif.h declare them. */
+struct libnuma {
+    __typeof__(&numa_available) available;
+    __typeof__(&mbind) mbind;
+};
+
+/* Loaded where memory is to be placed and nowhere else: its constructor reads 35 files of the
+ * system's, which each start of a VM would pay for. It stays until the process ends. */
+static int libnuma_load(struct libnuma *lib, struct error *err)
+{
+    const struct {
+        const char *name;
+        void *where;
+    } symbols[] = {
+        { "numa_available", &lib->available },
+        { "mbind", &lib->mbind },
+    };
+    void *handle = dlopen("libnuma.so.1", RTLD_NOW | RTLD_LOCAL);
+
+    if (!handle)
+        return error_set(err, -ENOSYS,
+                         "--numa needs libnuma.so.1, which can't be loaded: install the Debian "
+                         "package libnuma1");
+    for (size_t i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++) {
+        void *symbol = dlsym(handle, symbols[i].name);
+
+        if (!symbol)
+            return error_set(err, -ENOSYS, "--numa: this libnuma.so.1 has no %s: install Debian's",
+                             symbols[i].name);
+        memcpy(symbols[i].where, &symbol, sizeof(symbol));
+    }
+    if (lib->available() < 0)
+        return error_set(err, -ENOTSUP, "--numa: this kernel knows no NUMA nodes");
+    return 0;
+}
+
+/* "0,2-3" of the kernel's; nodes that we have no bit for are left out. */
+static uint64_t kernel_list(const char *text)
 {
     uint64_t nodes = 0;
+    unsigned first, last;
+    int used;
 
-    if (numa_available() < 0)
-        return 0;
-    for (unsigned n = 0; n < NUMA_NODES_MAX; n++)
-        if (numa_bitmask_isbitset(numa_all_nodes_ptr, n))
+    while (sscanf(text, "%u%n", &first, &used) == 1) {
+        text += used;
+        last = first;
+        if (sscanf(text, "-%u%n", &last, &used) == 1)
+            text += used;
+        for (unsigned n = first; n <= last && n < NUMA_NODES_MAX; n++)
             nodes |= UINT64_C(1) << n;
+        if (*text++ != ',')
+            break;
+    }
     return nodes;
+}
+
+/* The list in the line of a file that begins with `key`; `otherwise` when there is none. */
+static uint64_t kernel_nodes(const char *path, const char *key, uint64_t otherwise)
+{
+    FILE *f = fopen(path, "re");
+    char *line = NULL;
+    size_t size = 0;
+
+    if (!f)
+        return otherwise;
+    while (getline(&line, &size, f) > 0)
+        if (strncmp(line, key, strlen(key)) == 0) {
+            otherwise = kernel_list(line + strlen(key));
+            break;
+        }
+    free(line);
+    (void)fclose(f);
+    return otherwise;
+}
+
+uint64_t numa_nodes(void)
+{
+    /* What a cpuset keeps from us is as good as not there. */
+    return kernel_nodes("/sys/devices/system/node/has_memory", "", 0) &
+           kernel_nodes("/proc/self/status", "Mems_allowed_list:", UINT64_MAX);
 }
 
 /* Huge pages of `page` bytes that the nodes have free. */
@@ -168,16 +239,16 @@ static int huge_check(const struct mem_slot *slot, const struct numa_place *plac
                      hugepages_size_name(page), have);
 }
 
-static int place_run(const struct mem_slot *slot, uint64_t offset, uint64_t len,
-                     const struct numa_place *place, struct error *err)
+static int place_run(const struct libnuma *lib, const struct mem_slot *slot, uint64_t offset,
+                     uint64_t len, const struct numa_place *place, struct error *err)
 {
     unsigned long mask = place->nodes;
     int rc = huge_check(slot, place, len, err);
 
     if (rc < 0)
         return rc;
-    if (mbind(slot->host + offset, len, policies[place->policy].mode, mask ? &mask : NULL,
-              mask ? sizeof(mask) * 8 + 1 : 0, 0) == 0)
+    if (lib->mbind(slot->host + offset, len, policies[place->policy].mode, mask ? &mask : NULL,
+                   mask ? sizeof(mask) * 8 + 1 : 0, 0) == 0)
         return 0;
     return error_set(err, -errno, "--numa %s: the kernel refuses it: %s",
                      policies[place->policy].name, strerror(errno));
@@ -204,7 +275,8 @@ static int place_check(struct memory *mem, const struct numa_place *place, uint6
     return 0;
 }
 
-static int place_one(struct memory *mem, const struct numa_place *place, struct error *err)
+static int place_one(const struct libnuma *lib, struct memory *mem, const struct numa_place *place,
+                     struct error *err)
 {
     size_t count;
     const struct mem_slot *slot = memory_slots(mem, &count);
@@ -221,7 +293,7 @@ static int place_one(struct memory *mem, const struct numa_place *place, struct 
         if (first >= end)
             continue;
         covered += end - first;
-        rc = place_run(&slot[i], first - slot[i].base.v, end - first, place, err);
+        rc = place_run(lib, &slot[i], first - slot[i].base.v, end - first, place, err);
     }
     if (rc == 0 && place->size && covered != place->size)
         rc = error_set(err, -EINVAL, "--numa: 0x%" PRIx64 "-0x%" PRIx64 " is not RAM as a whole",
@@ -231,18 +303,20 @@ static int place_one(struct memory *mem, const struct numa_place *place, struct 
 
 int numa_place(struct memory *mem, const struct numa_config *cfg, struct error *err)
 {
+    struct libnuma lib = { NULL, NULL };
     uint64_t have;
-    int rc = 0;
+    int rc;
 
     if (cfg->places == 0)
         return 0;
     have = numa_nodes();
     if (!have)
         return error_set(err, -ENOTSUP, "--numa: this kernel knows no NUMA nodes");
+    rc = libnuma_load(&lib, err);
     for (size_t i = 0; i < cfg->places && rc == 0; i++) {
         rc = place_check(mem, &cfg->place[i], have, err);
         if (rc == 0)
-            rc = place_one(mem, &cfg->place[i], err);
+            rc = place_one(&lib, mem, &cfg->place[i], err);
     }
     return rc;
 }

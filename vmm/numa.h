@@ -42,11 +42,12 @@ int numa_parse(const char *text, struct numa_place *out, struct error *err);
 
 /*
  * Places RAM that nobody has touched yet. -EINVAL: a node that isn't there, with those that are;
- * a range that isn't RAM; -ENOTSUP: the kernel knows no NUMA; -ENOMEM: too few huge pages there.
+ * a range that isn't RAM; -ENOTSUP: the kernel knows no NUMA; -ENOMEM: too few huge pages there;
+ * -ENOSYS: libnuma, which is loaded here, isn't installed.
  */
 int numa_place(struct memory *mem, const struct numa_config *cfg, struct error *err);
 
-/* The nodes with memory, a bit each; 0: the kernel knows no NUMA. */
+/* The nodes with memory that this process may use, a bit each; 0: the kernel knows no NUMA. */
 uint64_t numa_nodes(void);
 
 /* "0 and 2-3". Returns buf. */

@@ -171,6 +171,20 @@ watches() {
     [[ $output == *"node 0:"* ]]
 }
 
+@test "numa: libnuma is loaded for --numa alone, and missing it is said in a line" {
+    need_kvm
+    [[ -r /proc/self/numa_maps ]] || skip "skipped: this kernel knows no NUMA"
+    mkdir "$BATS_TEST_TMPDIR/broken"
+    : >"$BATS_TEST_TMPDIR/broken/libnuma.so.1"
+    export LD_LIBRARY_PATH=$BATS_TEST_TMPDIR/broken
+    run --separate-stderr tf run --mem 16M --numa bind:0 "$KERNELS/spin.elf"
+    refused 1
+    [[ $stderr == *"libnuma.so.1"*"install the Debian package libnuma1" ]]
+    start without --mem 16M "$KERNELS/spin.elf"
+    run tf stat without
+    [[ $status -eq 0 && $output == *"node"* ]]
+}
+
 @test "numa: nodes that are not there, ranges that are no RAM, words that are none" {
     need_kvm
     [[ -r /proc/self/numa_maps ]] || skip "skipped: this kernel knows no NUMA"
