@@ -66,7 +66,8 @@ static int add_run(struct scan *s, const struct pt_run *next)
         return 0;
     }
     rc = tell(s);
-    s->run = *next;
+    if (rc == 0)
+        s->run = *next;
     return rc;
 }
 

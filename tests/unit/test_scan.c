@@ -29,6 +29,7 @@ struct ram {
     unsigned table_reads;
     bool copy;
     int stop_after; /* runs; 0: never */
+    int stop_with;  /* 0: -EINTR */
     size_t runs;
     struct pt_run run[RUNS_MAX];
 };
@@ -69,7 +70,9 @@ static int keep_run(void *ctx, const struct pt_run *run)
 
     assert_true(ram->runs < RUNS_MAX);
     ram->run[ram->runs++] = *run;
-    return ram->stop_after && ram->runs == (size_t)ram->stop_after ? -EINTR : 0;
+    if (ram->stop_after == 0 || ram->runs != (size_t)ram->stop_after)
+        return 0;
+    return ram->stop_with ? ram->stop_with : -EINTR;
 }
 
 static void put(struct ram *ram, uint64_t table, unsigned index, uint64_t raw)
@@ -292,6 +295,11 @@ static void ended_by_the_caller_and_by_missing_memory(void **state)
     assert_int_equal(ram->runs, 1);
     ram->stop_after = 2; /* also when it is the last one */
     assert_int_equal(scan(ram, &space, 0, ~0ull, 0, &stats), -EINTR);
+    /* Whatever it says, it is not called again: it may have said what the scan itself says. */
+    ram->stop_after = 1;
+    ram->stop_with = -E2BIG;
+    assert_int_equal(scan(ram, &space, 0, ~0ull, 0, &stats), -E2BIG);
+    assert_int_equal(ram->runs, 1);
     ram->stop_after = 0;
     put(ram, 0x3000, 1, BYTES | 7);
     assert_int_equal(scan(ram, &space, 0, ~0ull, 0, &stats), 0);
