@@ -32,7 +32,8 @@ struct job {
 /* What refers to a table: all rights that the format knows, less what must be zero here. */
 static uint64_t table_make(const struct pt_format *f, unsigned n, uint64_t at)
 {
-    uint64_t all = f->present | f->rights.read | f->rights.write | f->rights.exec | f->rights.user;
+    const struct pt_rights *by = &f->rights;
+    uint64_t all = f->present | by->read | by->write | by->exec | by->user | by->user_exec;
 
     return (all & ~f->level[n].table_reserved) | at;
 }
@@ -289,6 +290,21 @@ int pt_range(const struct pt_format *f, uint64_t input, uint64_t len, uint64_t *
     return 0;
 }
 
+/* Can it be refused half-way although no table will be missing? When a leaf loses its last right,
+ * and where the address does not fit into a leaf of that size (or, by PSE-36, into a large one
+ * only). */
+static bool may_be_refused(const struct job *job, uint64_t len)
+{
+    const struct pt_format *f = job->t->format;
+    const struct pt_level *level = &f->level[1];
+    uint64_t highest = level->leaf_addr | ((UINT64_C(1) << level->shift) - 1);
+
+    for (unsigned n = 2; n <= f->levels; n++)
+        if (f->level[n].leaf_high != 0)
+            return true;
+    return job->kind == JOB_PROTECT || (job->kind == JOB_MAP && job->output + (len - 1) > highest);
+}
+
 static int run(struct job *job, uint64_t input, uint64_t len)
 {
     struct pt_table *t = job->t;
@@ -299,8 +315,7 @@ static int run(struct job *job, uint64_t input, uint64_t len)
     if (rc < 0)
         return rc;
     job->first = first;
-    /* What may be refused half-way is tried, even if no table will be missing. */
-    if (!t->pool.sure || job->kind == JOB_PROTECT) {
+    if (!t->pool.sure || may_be_refused(job, len)) {
         job->try_only = true;
         rc = visit(job, n, &t->root, 0, first, last);
         job->try_only = false;
