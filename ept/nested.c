@@ -68,19 +68,21 @@ static bool translate(struct walker *w, uint64_t gpa, struct pt_access access)
     return false;
 }
 
-/* Gives what a walk has read before, so that a second look at its rights reads nothing again. */
+/* A walk that is made again, of what it has read before. */
+struct again {
+    struct pt_walk before;
+    unsigned next; /* reference; not found by address, since one entry may stand for two levels */
+};
+
 static int read_again(void *ctx, uint64_t at, unsigned size, uint64_t *raw)
 {
-    const struct pt_walk *before = ctx;
+    struct again *again = ctx;
 
-    (void)size;
-    for (unsigned i = 0; i < before->count; i++) {
-        if (before->ref[i].at != at)
-            continue;
-        *raw = before->ref[i].raw;
-        return 0;
-    }
-    return -1;
+    (void)at, (void)size;
+    if (again->next == again->before.count)
+        return -1;
+    *raw = again->before.ref[again->next++].raw;
+    return 0;
 }
 
 /* The CPU sets a bit in the guest's entry of `column`: does the host let it write there? */
@@ -88,13 +90,14 @@ static bool update(struct walker *w, unsigned column)
 {
     const struct nested_space *space = w->space;
     struct nested_walk *out = w->out;
-    struct pt_walk before = out->host[column], *host = &out->host[column];
+    struct pt_walk *host = &out->host[column];
+    struct again again = { .before = *host };
     struct pt_access access = table_access(PT_WRITE);
     unsigned first = 0;
 
     if (space->host.format->levels == 0)
         return true;
-    (void)pt_access(&space->host, out->column_gpa[column], &access, read_again, &before, host);
+    (void)pt_access(&space->host, out->column_gpa[column], &access, read_again, &again, host);
     /* A write may set more bits in the host's entries than the read did. */
     while (out->ref[first].column != column)
         first++;

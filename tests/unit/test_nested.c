@@ -38,6 +38,8 @@ struct machine {
     unsigned guest_levels, host_levels;
     uint64_t guest_table[PT_LEVELS_MAX + 1]; /* offset of the guest's table of that level */
     unsigned host_reads, guest_reads;
+    uint64_t changing_at, changed; /* the host's entry there is this when it is read again */
+    bool was_read;
     struct pt_format guest_format, host_format;
     struct nested_space space;
 };
@@ -73,7 +75,12 @@ static int read_host(void *ctx, uint64_t at, unsigned size, uint64_t *raw)
     m->host_reads++;
     if (size != 8 || at >= BYTES)
         return -1;
-    *raw = get(m, at);
+    *raw = m->changed && at == m->changing_at && m->was_read ? m->changed : get(m, at);
+    if (m->changed && at == m->changing_at) {
+        if (m->was_read)
+            m->changed = 0;
+        m->was_read = true;
+    }
     return 0;
 }
 
@@ -405,6 +412,28 @@ static void updates_need_the_hosts_write(void **state)
     }
 }
 
+/* One entry of the host's stands for two levels, and changes between them: a table, then a leaf.
+ * The look at the rights of an update sees both as the walk did. */
+static void updates_of_a_loop_that_changes(void **state)
+{
+    struct machine *m = machine_new(4, 1, 4, 1, 1);
+    uint64_t root = m->space.host.root, raw = get(m, guest_entry(m, 4));
+    struct nested_walk w;
+
+    (void)state;
+    assert_int_equal(slot(TABLE_GPA(4), 4), slot(TABLE_GPA(4), 2));
+    put(m, host_entry(m, TABLE_GPA(4), 3), root | HOST_R | HOST_W | HOST_X);
+    m->changing_at = root + slot(TABLE_GPA(4), 4) * 8;
+    m->changed = ((GUEST_BASE + TABLE_GPA(4)) & ~UINT64_C(0x1fffff)) | HOST_R | HOST_W | 0x80;
+    put(m, guest_entry(m, 4), raw & ~X86_A);
+    assert_int_equal(walk(m, PT_READ, &w), PT_OK);
+    assert_int_equal(w.host[0].count, 3);
+    assert_int_equal(w.host[0].shift, 21);
+    assert_int_equal(w.guest.ref[0].set, X86_A);
+    assert_int_equal(m->host_reads + m->guest_reads, w.count);
+    free(m);
+}
+
 /* EPT that keeps accessed and dirty bits takes every access to the guest's tables for a write. */
 static void ept_with_dirty_bits_writes_tables(void **state)
 {
@@ -501,6 +530,7 @@ int main(void)
         cmocka_unit_test(guest_faults_in_each_column),
         cmocka_unit_test(the_earlier_fault_wins),
         cmocka_unit_test(updates_need_the_hosts_write),
+        cmocka_unit_test(updates_of_a_loop_that_changes),
         cmocka_unit_test(ept_with_dirty_bits_writes_tables),
         cmocka_unit_test(npt_always_writes_tables),
         cmocka_unit_test(mode_based_execution),
