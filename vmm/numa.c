@@ -117,34 +117,30 @@ struct libnuma {
     __typeof__(&mbind) mbind;
 };
 
-/* Loaded where memory is to be placed and nowhere else: its constructor reads 35 files of the
- * system's, which each start of a VM would pay for. It stays until the process ends. */
-static int libnuma_load(struct libnuma *lib, struct error *err)
+static bool libnuma_symbol(void *handle, const char *name, void *where)
 {
-    const struct {
-        const char *name;
-        void *where;
-    } symbols[] = {
-        { "numa_available", &lib->available },
-        { "mbind", &lib->mbind },
-    };
+    void *symbol = dlsym(handle, name);
+
+    memcpy(where, &symbol, sizeof(symbol)); /* ISO C casts no pointer to data into one to code */
+    return symbol;
+}
+
+/* Loaded where memory is to be placed and nowhere else: its constructor makes 35 system calls,
+ * which each start of a VM would pay for. It stays until the process ends. */
+static bool libnuma_load(struct libnuma *lib, struct error *err)
+{
     void *handle = dlopen("libnuma.so.1", RTLD_NOW | RTLD_LOCAL);
 
-    if (!handle)
-        return error_set(err, -ENOSYS,
-                         "--numa needs libnuma.so.1, which can't be loaded: install the Debian "
-                         "package libnuma1");
-    for (size_t i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++) {
-        void *symbol = dlsym(handle, symbols[i].name);
-
-        if (!symbol)
-            return error_set(err, -ENOSYS, "--numa: this libnuma.so.1 has no %s: install Debian's",
-                             symbols[i].name);
-        memcpy(symbols[i].where, &symbol, sizeof(symbol));
+    if (!handle || !libnuma_symbol(handle, "numa_available", &lib->available) ||
+        !libnuma_symbol(handle, "mbind", &lib->mbind)) {
+        (void)error_set(err, -ENOSYS,
+                        "--numa needs libnuma.so.1, which can't be loaded: install the Debian "
+                        "package libnuma1");
+        return false;
     }
     if (lib->available() < 0)
-        return error_set(err, -ENOTSUP, "--numa: this kernel knows no NUMA nodes");
-    return 0;
+        (void)error_set(err, -ENOTSUP, "--numa: this kernel knows no NUMA nodes");
+    return lib->available() >= 0;
 }
 
 /* "0,2-3" of the kernel's; nodes that we have no bit for are left out. */
@@ -305,14 +301,15 @@ int numa_place(struct memory *mem, const struct numa_config *cfg, struct error *
 {
     struct libnuma lib = { NULL, NULL };
     uint64_t have;
-    int rc;
+    int rc = 0;
 
     if (cfg->places == 0)
         return 0;
     have = numa_nodes();
     if (!have)
         return error_set(err, -ENOTSUP, "--numa: this kernel knows no NUMA nodes");
-    rc = libnuma_load(&lib, err);
+    if (!libnuma_load(&lib, err))
+        return -ENOSYS;
     for (size_t i = 0; i < cfg->places && rc == 0; i++) {
         rc = place_check(mem, &cfg->place[i], have, err);
         if (rc == 0)

@@ -43,7 +43,7 @@ int numa_parse(const char *text, struct numa_place *out, struct error *err);
 /*
  * Places RAM that nobody has touched yet. -EINVAL: a node that isn't there, with those that are;
  * a range that isn't RAM; -ENOTSUP: the kernel knows no NUMA; -ENOMEM: too few huge pages there;
- * -ENOSYS: libnuma, which is loaded here, isn't installed.
+ * -ENOSYS: libnuma, which is loaded here, isn't installed or finds no NUMA.
  */
 int numa_place(struct memory *mem, const struct numa_config *cfg, struct error *err);
 
