@@ -63,7 +63,7 @@ struct totals {
 
 struct map {
     const char *name;
-    bool gpa, json;
+    bool gva, gpa, json;
     json_t *arguments; /* of each request, but for where it begins */
     json_t *last;      /* a run that may go on in the next reply */
     json_t *all;       /* for --json */
@@ -322,8 +322,10 @@ static int set_option(struct map *m, int opt, const char *value, struct error *e
 {
     switch (opt) {
     case OPT_GVA:
+        m->gva = true;
+        return 0;
     case OPT_GPA:
-        m->gpa = opt == OPT_GPA;
+        m->gpa = true;
         return 0;
     case OPT_CPU:
         return walk_add_number(m->arguments, "cpu", "--cpu", value, VM_CPUS_MAX - 1, err);
@@ -345,6 +347,8 @@ static int check(const struct map *m, struct error *err)
 {
     bool pid = json_object_get(m->arguments, "pid"), cr3 = json_object_get(m->arguments, "cr3");
 
+    if (m->gva && m->gpa)
+        return error_set(err, -EINVAL, "map: --gva and --gpa: give one of them");
     if (pid && cr3)
         return error_set(err, -EINVAL, "map: --pid and --cr3 both name tables; give one of them");
     if (m->gpa && (pid || cr3))

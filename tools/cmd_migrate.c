@@ -155,9 +155,11 @@ static int move_frames(struct migration *m, struct error *err)
 
         if (some > m->size - done)
             some = m->size - done;
+        /* With what is left, so that a range that is no RAM is refused before anything moves. */
         rc = client_ask(&m->client, "migrate-pages",
-                        json_pack("{s:o, s:I, s:b}", "base", json_sprintf("0x%" PRIx64, at), "size",
-                                  (json_int_t)some, "hold", m->hold),
+                        json_pack("{s:o, s:I, s:I, s:b}", "base", json_sprintf("0x%" PRIx64, at),
+                                  "size", (json_int_t)some, "whole", (json_int_t)(m->size - done),
+                                  "hold", m->hold),
                         &result, err);
         if (rc == 0)
             add(sum, result);

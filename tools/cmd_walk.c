@@ -28,7 +28,8 @@ static const char help[] =
     "  --pid P        the tables of process P, if the guest tells its processes\n"
     "  --cr3 GPA      the tables whose root is at GPA\n"
     "  --access A     r, w or x (default: r)\n"
-    "  --user         as from ring 3; --supervisor: as from ring 0 (default: as the vCPU is)\n"
+    "  --user         as from ring 3; --supervisor: as from ring 0 (default: as the vCPU is\n"
+    "                 at the first look; with --pid and an address, from ring 3)\n"
     "  --json         one object, as docs/control.md describes it\n"
     "  --svg[=FILE]   a picture for a browser, on stdout or into FILE\n"
     "  --watch[=TIME] a line at the start and whenever gpa, hva, hpa or a page size changes,\n"
@@ -40,6 +41,7 @@ static const char help[] =
 struct options {
     const char *name, *svg; /* svg: "" for stdout */
     bool json, watch;
+    bool user, supervisor; /* as asked for */
     double period_s;
     json_t *arguments;
 };
@@ -101,8 +103,11 @@ static int set_option(struct options *o, int opt, const char *value, struct erro
     case OPT_ACCESS:
         return set_access(o->arguments, value, err);
     case OPT_USER:
+        o->user = true;
+        return 0;
     case OPT_SUPERVISOR:
-        return json_object_set_new(o->arguments, "user", json_boolean(opt == OPT_USER));
+        o->supervisor = true;
+        return 0;
     case OPT_JSON:
         o->json = true;
         return 0;
@@ -119,11 +124,26 @@ static int check(const struct options *o, struct error *err)
 {
     if (json_object_get(o->arguments, "pid") && json_object_get(o->arguments, "cr3"))
         return error_set(err, -EINVAL, "walk: --pid and --cr3 both name tables; give one of them");
+    if (o->user && o->supervisor)
+        return error_set(err, -EINVAL, "walk: --user and --supervisor: give one of them");
     if (o->svg && (o->json || o->watch))
         return error_set(err, -EINVAL, "walk: --svg goes with neither --json nor --watch");
     if (o->period_s > 86400)
         return error_set(err, -EINVAL, "--watch: look at least once a day");
     return control_name_check(o->name, err);
+}
+
+/*
+ * A process's address is used from ring 3, whatever ring the vCPU happens to be in at this moment.
+ * A register is where the vCPU is, so its ring goes with it.
+ */
+static void set_ring(const struct options *o)
+{
+    bool process = json_object_get(o->arguments, "pid") &&
+                   !strncmp(json_string_value(json_object_get(o->arguments, "gva")), "0x", 2);
+
+    if (o->user || o->supervisor || process)
+        (void)json_object_set_new(o->arguments, "user", json_boolean(!o->supervisor));
 }
 
 /* Fills *o. True when the command goes on, else *status is what to exit with. */
@@ -158,6 +178,7 @@ static bool parse(const struct command *cmd, int argc, char **argv, struct optio
         (void)command_fail(STATUS_USAGE, "%s", err.text);
         return false;
     }
+    set_ring(o);
     return true;
 }
 

@@ -168,14 +168,18 @@ static void put_below(const struct page *p)
     const json_t *hardware = json_object_get(p->walk, "hardware");
     const json_t *fault = json_object_get(p->walk, "fault");
     const json_t *made = json_object_get(hardware, "references");
-    char text[600], bits[200];
+    char text[600], bits[200], number[64] = "";
 
     (void)fputc('\n', p->f);
     put_folded(p, INK_HEAD, "count", walk_count(p->walk, &p->grid, text, sizeof(text)));
     if (json_is_object(fault)) {
         (void)walk_words(json_object_get(fault, "error_bits"), ", ", bits, sizeof(bits));
-        (void)snprintf(text, sizeof(text), "%s%s%s%s", walk_string(fault, "text"),
-                       *bits ? " (" : "", bits, *bits ? ")" : "");
+        /* What the guest would get says its own error code; what the host would, does not. */
+        if (!strcmp(walk_string(fault, "dimension"), "host"))
+            (void)snprintf(number, sizeof(number), "%s %s: ", walk_string(fault, "event"),
+                           walk_string(fault, "error_code"));
+        (void)snprintf(text, sizeof(text), "%s%s%s%s%s", walk_string(fault, "text"),
+                       *bits ? " (" : "", *bits ? number : "", bits, *bits ? ")" : "");
         put_folded(p, INK_FAULT, "fault", text);
     }
     (void)snprintf(text, sizeof(text), "%s", walk_string(hardware, "text"));
@@ -395,7 +399,8 @@ void walk_print_text(const json_t *walk, const struct walk_style *style, FILE *f
     put(&p, INK_HEAD, 0, walk_string(walk, "name"));
     (void)fprintf(f, ": %s\n\n", walk_title(walk, title, sizeof(title)));
     put_addresses(&p);
-    (void)fputc('\n', f);
+    if (p.grid.columns)
+        (void)fputc('\n', f);
     if (p.grid.columns && p.cell >= CELL_MIN)
         put_grid(&p);
     else if (p.grid.columns) {

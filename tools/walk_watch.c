@@ -139,6 +139,9 @@ int walk_watch(struct client *c, json_t *arguments, double period_s, bool json)
         } else {
             told.text[0] = '\0';
             compare(walk, &last, first, json);
+            /* Ring 3 at one look and ring 0 at the next is no change of the address. */
+            if (first && !json_object_get(arguments, "user"))
+                (void)json_object_set(arguments, "user", json_object_get(walk, "user"));
             first = false;
             json_decref(walk);
         }

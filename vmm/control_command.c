@@ -83,7 +83,7 @@ static const char *const guard_arguments[] = { "base", "size", "mode", NULL };
 
 static const char *const track_arguments[] = { "what", "base", "size", "clear", "cells", NULL };
 
-static const char *const migrate_arguments[] = { "base", "size", "hold", NULL };
+static const char *const migrate_arguments[] = { "base", "size", "whole", "hold", NULL };
 static const char *const move_arguments[] = { "gpa", "size", NULL };
 
 static const char *const walk_arguments[] = { "gva", "cpu", "pid", "cr3", "access", "user", NULL };

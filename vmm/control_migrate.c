@@ -40,17 +40,38 @@ static json_t *report_json(const struct migrate_report *r)
                      (json_int_t)r->held_ns, "away_ns", (json_int_t)r->away_ns);
 }
 
+/* RAM without a gap: a long range is refused before the first of its pieces moves. */
+static int check_ram(struct vm *vm, uint64_t at, uint64_t len, struct error *err)
+{
+    size_t count;
+    const struct mem_slot *slot = memory_slots(vm_memory(vm), &count);
+    uint64_t next = at;
+
+    for (size_t i = 0; i < count; i++)
+        if (next >= slot[i].base.v && next - slot[i].base.v < slot[i].size)
+            next = slot[i].base.v + slot[i].size;
+    if (next - at >= len)
+        return 0;
+    return error_set(err, -EINVAL, "0x%" PRIx64 "+0x%" PRIx64 ": gpa 0x%" PRIx64 " is no RAM", at,
+                     len, next);
+}
+
 int control_migrate_pages(struct vm *vm, const json_t *arguments, struct control_outcome *out)
 {
     struct migrate_hold how = { .hold = hold, .let_go = let_go, .ctx = vm };
     uint64_t page = mem_backing_page(vm_config(vm)->backing), at = 0, len = 0;
     struct migrate_report report;
+    uint64_t whole = 0;
     int rc = control_get_u64(arguments, "base", true, &at, &out->err);
 
     if (rc == 0)
         rc = control_get_u64(arguments, "size", true, &len, &out->err);
     if (rc == 0)
         rc = control_get_bool(arguments, "hold", &how.always, &out->err);
+    if (rc == 0)
+        rc = control_get_u64(arguments, "whole", false, &whole, &out->err);
+    if (rc == 0)
+        rc = check_ram(vm, at, whole, &out->err);
     if (rc == 0 && len > (page > PIECE_MAX ? page : PIECE_MAX))
         rc = error_set(&out->err, -EINVAL,
                        "\"size\" is more than one request may take: ask in pieces of %" PRIu64

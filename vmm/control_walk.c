@@ -232,6 +232,18 @@ static json_t *fault_json(struct walk *w)
 
 static const char *const op_names[] = { [PT_READ] = "r", [PT_WRITE] = "w", [PT_EXEC] = "x" };
 
+/* Why the host shows no frame of a page of RAM. */
+static const char *no_frame(const struct walk *w, uint64_t at, int rc)
+{
+    struct gp_page page;
+
+    if (rc == -EPERM)
+        return "the host shows frames to CAP_SYS_ADMIN only";
+    if (gpmap_get(w->look.map, gpa(at), &page) == 0 && page.flags & GP_WATCHED)
+        return "watched for accesses: out of the way until the next one";
+    return "the host has no page there now";
+}
+
 /* Where the byte is in the end: gpa, hva, hpa, or null, and why there is no hpa. */
 static void add_addresses(json_t *object, struct walk *w)
 {
@@ -252,8 +264,7 @@ static void add_addresses(json_t *object, struct walk *w)
     if (mapped && !host)
         why = "no RAM is at this gpa";
     else if (host)
-        why = rc == -EPERM ? "the host shows frames to CAP_SYS_ADMIN only"
-                           : "the host has no page there now";
+        why = no_frame(w, at, rc);
     if (rc < 0)
         set(object, "hpa_why", json_string(why));
 }

@@ -104,7 +104,7 @@ runs='[(r["start"], r["size"], r["page"], r["rights"], r["gpa"]) for r in d["run
     ready
     local options
     for options in "" "vm other" "vm --range 1" "vm --range 2-1" "vm --range 1+0" "vm --range x-y" \
-        "vm --range 0xffffffffffffffff+8K" "vm --pid 1 --cr3 0" "vm --gpa --pid 1" "vm --gpa --cr3 0" \
+        "vm --range 0xffffffffffffffff+8K" "vm --pid 1 --cr3 0" "vm --gva --gpa" "vm --gpa --pid 1" "vm --gpa --cr3 0" \
         "vm --cpu 1" "vm --no-such"; do
         # shellcheck disable=SC2086 # words
         run --separate-stderr tf map $options

@@ -131,13 +131,16 @@ PYTHON
 @test "bad ranges, states and guests: one line, and the guest runs on" {
     need_kvm
     start_stay bad 64K
-    local range
+    local range frame
+    frame=$(tf walk bad --json --pid 1 0x400000 | json 'd["hpa"]')
     for range in 0x1+4K 0+1 0-128M 1G+4K 0xfffffffffffff000+4K 4K-4K 8K-4K x 0; do
         run --separate-stderr tf migrate-pages bad "$range"
         refused 2
         run --separate-stderr tf migrate-pages --gpa bad "$range"
         refused 2
     done
+    # Nothing moves of a range whose first part alone is RAM.
+    [[ $(tf walk bad --json --pid 1 0x400000 | json 'd["hpa"]') == "$frame" ]]
     run --separate-stderr tf migrate-pages bad
     refused 2
     run --separate-stderr tf migrate-pages --gpa --hold bad 0+4K

@@ -145,7 +145,8 @@ PYTHON
     ready
     local options
     for options in "vm" "vm 0x1 0x2" "vm 0x1 --access rw" "vm 0x1 --cpu 1" "vm 0x1 --cpu 64" \
-        "vm 0x1 --cpu x" "vm 0x1 --pid 1 --cr3 0x1000" "vm 0x1 --svg --json" "vm 0x1 --watch=0" \
+        "vm 0x1 --cpu x" "vm 0x1 --pid 1 --cr3 0x1000" "vm 0x1 --user --supervisor" \
+        "vm 0x1 --svg --json" "vm 0x1 --watch=0" \
         "vm 0x1 --watch=x" "vm 0x1 --no-such" "../vm 0x1" "vm 0x1 --json=x"; do
         # shellcheck disable=SC2086 # words
         run --separate-stderr tf walk $options
@@ -221,6 +222,30 @@ PYTHON
     refused 1
 }
 
+@test "walk --watch: a vCPU between ring 3 and ring 0 is no change" {
+    need_kvm
+    local guest=${KERNELS%/tests/kernels}/guest.elf
+    [[ -r $guest ]] || skip "skipped: $guest is not there"
+    # SMAP: its data can be read from ring 3 alone; the timer's ticks find it in either.
+    start vm --backing anon --mem 64M "$guest" -- spin
+    wait_for tf walk vm --pid 1 0x400000
+    local root
+    root=$(tf walk vm --json --pid 1 0x400000 | json 'd["root"]')
+    timeout 3 "$TWOFOLD" walk vm --cr3 "$root" 0x400000 --watch=5ms >"$BATS_TEST_TMPDIR/watch" 3>&- || true
+    [[ $(wc -l <"$BATS_TEST_TMPDIR/watch") -eq 1 ]]
+}
+
+@test "walk: a page that is watched for accesses says why it has no frame" {
+    need_kvm
+    need_root "see frames"
+    start vm --backing memfd --mem 64M "$KERNELS/walk_4k.elf"
+    wait_for grep -q ready "$BATS_TEST_TMPDIR/vm.out"
+    tf stat vm --track accessed --range 0xa05000+4K || skip "skipped: accesses can't be watched here"
+    tf stat vm --interval 10ms --range 0xa05000+4K
+    run walk_of 'd["hpa"], d["hpa_why"]' $ADDRESS
+    [[ $output == "(None, 'watched for accesses: out of the way until the next one')" ]]
+}
+
 @test "walk --watch shows a change: the page behind the address is guarded" {
     ready
     timeout 30 "$TWOFOLD" walk vm $ADDRESS --watch=20ms --json >"$BATS_TEST_TMPDIR/watch" 3>&- &
@@ -243,6 +268,12 @@ PYTHON
     run walk_of 'd["process"], d["pid"], d["tables"], d["fault"], d["rights"][0::3], d["count"]' \
         --pid 1 --user --access x 0x400000
     [[ $output == "('spin', 1, 'process', None, 'ru', 24)" ]]
+    # Whichever ring the vCPU is in, a process's address is its own; not so what is asked for.
+    local i
+    for ((i = 0; i < 20; i++)); do
+        [[ $(walk_of 'd["user"], d["fault"]' --pid 1 0x400000) == "(True, None)" ]]
+    done
+    [[ $(walk_of 'd["user"]' --pid 1 --supervisor 0x400000) == False ]]
     [[ $(walk_of 'd["fault"]["error_code"]' --pid 1 --user --access w 0x400000) == 0x7 ]]
     run --separate-stderr tf walk vm --pid 4711 0x400000
     refused 1
