@@ -260,7 +260,25 @@ bool pages_managed(struct pages *p, gpa_t at, uint64_t len)
     return managed;
 }
 
-/* Registers what is left of the range; the parts are cut already. */
+/* Widens the range to the edges of the parts it meets. */
+static void parts_cover(struct pages *p, gpa_t *at, uint64_t *len)
+{
+    uint64_t first = at->v, end = at->v + *len;
+
+    for (size_t i = 0; i < p->parts; i++) {
+        const struct pages_part *part = &p->part[i];
+        uint64_t part_end = part->base.v + part->size;
+
+        if (part->base.v >= at->v + *len || part_end <= at->v)
+            continue;
+        first = part->base.v < first ? part->base.v : first;
+        end = part_end > end ? part_end : end;
+    }
+    *at = gpa(first);
+    *len = end - first;
+}
+
+/* Registers what is left of the range, which is parts as a whole. */
 static int register_range(struct pages *p, gpa_t at, uint64_t len, struct error *err)
 {
     int rc = 0;
@@ -271,6 +289,25 @@ static int register_range(struct pages *p, gpa_t at, uint64_t len, struct error 
     return rc;
 }
 
+/* Parts that became alike are one again: commands that ask for one range after the other would
+ * use up their number. */
+static void parts_join(struct pages *p)
+{
+    size_t n = 0;
+
+    for (size_t i = 1; i < p->parts; i++) {
+        struct pages_part *last = &p->part[n];
+        const struct pages_part *next = &p->part[i];
+
+        if (last->managed && next->managed && last->policy == next->policy &&
+            last->base.v + last->size == next->base.v && last->host + last->size == next->host)
+            last->size += next->size;
+        else
+            p->part[++n] = *next;
+    }
+    p->parts = n + 1;
+}
+
 int pages_manage(struct pages *p, gpa_t at, uint64_t len, struct error *err)
 {
     uint64_t page = mem_backing_page(p->part[0].backing);
@@ -279,10 +316,12 @@ int pages_manage(struct pages *p, gpa_t at, uint64_t len, struct error *err)
     (void)pthread_mutex_lock(&p->lock);
     if (len == 0 || at.v % page || len % page || !all_ram(p, at, len))
         rc = error_set(err, -EINVAL, "0x%" PRIx64 "+0x%" PRIx64 " are no pages of RAM", at.v, len);
-    if (rc == 0 && parts_isolate(p, at, len) < 0)
-        rc = error_set(err, -ENOSPC, "RAM is cut into too many ranges already");
-    if (rc == 0)
+    if (rc == 0) {
+        /* With no room for more parts, more than that is managed: slower, but no other. */
+        (void)parts_isolate(p, at, len);
+        parts_cover(p, &at, &len);
         rc = register_range(p, at, len, err);
+    }
     (void)pthread_mutex_unlock(&p->lock);
     if (rc < 0)
         return rc;
@@ -294,6 +333,7 @@ int pages_manage(struct pages *p, gpa_t at, uint64_t len, struct error *err)
     for (size_t i = 0; i < p->parts; i++)
         if (p->part[i].base.v - at.v < len)
             p->part[i].managed = true;
+    parts_join(p);
     (void)pthread_mutex_unlock(&p->lock);
     return 0;
 }
