@@ -11,6 +11,9 @@
 /* How often an ioctl that says EAGAIN is tried again before that counts as a failure. */
 #define PATIENCE 100000
 
+/* No page is smaller. */
+#define SMALLEST 4096u
+
 /* Linux 6.1 made a device of it, so that file rights can give it to somebody who is not root. */
 static int open_fd(void)
 {
@@ -102,23 +105,48 @@ int uffd_unregister(const struct uffd *u, void *at, uint64_t len)
 }
 
 /*
- * After an ioctl that installs: `got` is its count, bytes or a negative errno, of `len` that were
- * left. 0: all done; 1: try again from *done on; else an error.
+ * Pages on their way in. The kernel takes what lies in one of its mappings, or nothing; and the
+ * cuts that a guard makes in guest memory may outlive it (pieces that got their first pages while
+ * they were apart are not joined again). So what is refused as a whole is tried in smaller pieces.
  */
-static int progress(int64_t got, uint64_t len, uint64_t *done, unsigned *tries)
+struct way {
+    uint64_t len, some;
+    uint64_t *done;
+    unsigned tries;
+    int refusal; /* the errno that may mean this */
+};
+
+static struct way way_of(uint64_t len, uint64_t *done, int refusal)
+{
+    *done = 0;
+    return (struct way){ .len = len, .some = len, .done = done, .refusal = refusal };
+}
+
+/*
+ * After an ioctl for `some`, which returned `rc` with `got`: bytes, or a negative errno. 0: all
+ * done; 1: go on from *done; else an error.
+ */
+static int way_on(struct way *w, int rc, int64_t got)
 {
     int code = errno;
 
+    if (rc == 0)
+        got = (int64_t)w->some;
     if (got > 0) {
-        *done += (uint64_t)got;
-        *tries = 0;
-        return (uint64_t)got == len ? 0 : 1;
+        *w->done += (uint64_t)got;
+        w->some = w->len - *w->done;
+        w->tries = 0;
+        return w->some > 0;
     }
     if (got < 0)
         code = (int)-got;
+    if (code == w->refusal && w->some > SMALLEST) {
+        w->some = UINT64_C(1) << (63 - __builtin_clzll(w->some - 1));
+        return 1;
+    }
     if (code != EAGAIN)
         return -code;
-    if (++*tries > PATIENCE)
+    if (++w->tries > PATIENCE)
         return -EAGAIN;
     (void)sched_yield();
     return 1;
@@ -126,76 +154,68 @@ static int progress(int64_t got, uint64_t len, uint64_t *done, unsigned *tries)
 
 int uffd_copy(const struct uffd *u, void *to, const void *from, uint64_t len, uint64_t *done)
 {
-    unsigned tries = 0;
+    struct way w = way_of(len, done, ENOENT);
     int rc;
 
-    *done = 0;
     do {
         struct uffdio_copy copy = {
             .dst = (uintptr_t)to + *done,
             .src = (uintptr_t)from + *done,
-            .len = len - *done,
+            .len = w.some,
         };
 
-        if (ioctl(u->fd, UFFDIO_COPY, &copy) == 0)
-            copy.copy = (int64_t)(len - *done);
-        rc = progress(copy.copy, len - *done, done, &tries);
+        rc = ioctl(u->fd, UFFDIO_COPY, &copy);
+        rc = way_on(&w, rc, copy.copy);
     } while (rc > 0);
     return rc;
 }
 
 int uffd_zeropage(const struct uffd *u, void *at, uint64_t len, uint64_t *done)
 {
-    unsigned tries = 0;
+    struct way w = way_of(len, done, ENOENT);
     int rc;
 
-    *done = 0;
     do {
         struct uffdio_zeropage zero = {
-            .range = { .start = (uintptr_t)at + *done, .len = len - *done },
+            .range = { .start = (uintptr_t)at + *done, .len = w.some },
         };
 
-        if (ioctl(u->fd, UFFDIO_ZEROPAGE, &zero) == 0)
-            zero.zeropage = (int64_t)(len - *done);
-        rc = progress(zero.zeropage, len - *done, done, &tries);
+        rc = ioctl(u->fd, UFFDIO_ZEROPAGE, &zero);
+        rc = way_on(&w, rc, zero.zeropage);
     } while (rc > 0);
     return rc;
 }
 
 int uffd_continue(const struct uffd *u, void *at, uint64_t len, uint64_t *done)
 {
-    unsigned tries = 0;
+    struct way w = way_of(len, done, ENOENT);
     int rc;
 
-    *done = 0;
     do {
         struct uffdio_continue cont = {
-            .range = { .start = (uintptr_t)at + *done, .len = len - *done },
+            .range = { .start = (uintptr_t)at + *done, .len = w.some },
         };
 
-        if (ioctl(u->fd, UFFDIO_CONTINUE, &cont) == 0)
-            cont.mapped = (int64_t)(len - *done);
-        rc = progress(cont.mapped, len - *done, done, &tries);
+        rc = ioctl(u->fd, UFFDIO_CONTINUE, &cont);
+        rc = way_on(&w, rc, cont.mapped);
     } while (rc > 0);
     return rc;
 }
 
 int uffd_move(const struct uffd *u, void *to, void *from, uint64_t len, uint64_t *done)
 {
-    unsigned tries = 0;
+    struct way w = way_of(len, done, EINVAL);
     int rc;
 
-    *done = 0;
     do {
         struct uffdio_move move = {
             .dst = (uintptr_t)to + *done,
             .src = (uintptr_t)from + *done,
-            .len = len - *done,
+            .len = w.some,
         };
 
-        if (ioctl(u->fd, UFFDIO_MOVE, &move) == 0)
-            move.move = (int64_t)(len - *done);
-        rc = progress(move.move, len - *done, done, &tries);
+        rc = ioctl(u->fd, UFFDIO_MOVE, &move);
+        rc = way_on(&w, rc, move.move);
     } while (rc > 0);
     return rc;
 }
