@@ -52,7 +52,7 @@ static int host_dump(struct pages *p, gpa_t at, uint64_t len, bool dump)
         if (piece.len == 0)
             return -EINVAL;
         if (madvise(piece.host, piece.len, dump ? MADV_DODUMP : MADV_DONTDUMP) < 0)
-            return -errno;
+            return errno == EAGAIN ? -ENOMEM : -errno; /* its name for too many mappings */
         at.v += piece.len;
         len -= piece.len;
     }
@@ -92,27 +92,33 @@ static int map_nodump(struct pages *p, gpa_t at, uint64_t len, bool nodump)
 
 /* --- both ------------------------------------------------------------------------------------- */
 
-static int open_range(struct pages *p, gpa_t at, uint64_t len)
+static int host_set(struct pages *p, gpa_t at, uint64_t len, bool closed, bool dump)
 {
-    int rc = host_protect(p, at, len, PROT_READ | PROT_WRITE);
+    int rc = memory_guard(p->mem, at, len, closed);
 
     if (rc == 0)
-        rc = map_unguard(p, at, len);
-    return rc == 0 ? memory_guard(p->mem, at, len, false) : rc;
+        rc = host_dump(p, at, len, dump);
+    return rc == 0 ? host_protect(p, at, len, closed ? PROT_NONE : PROT_READ | PROT_WRITE) : rc;
 }
 
-static int close_range(struct pages *p, gpa_t at, uint64_t len)
+/* What the map says of a run is how the host had it. */
+static int host_set_back(void *ctx, gpa_t at, uint64_t len, const struct gp_page *page)
 {
-    int rc = memory_guard(p->mem, at, len, true);
+    return host_set(ctx, at, len, page->state == GP_GUARDED, !(page->flags & GP_NODUMP));
+}
 
-    if (rc < 0)
+/* The host first: it may lack room, and the map then tells what to go back to. */
+static int guard_set(struct pages *p, gpa_t at, uint64_t len, bool closed, bool nodump)
+{
+    int rc = host_set(p, at, len, closed, !nodump);
+
+    if (rc < 0) {
+        if (gpmap_runs(p->map, at, len, host_set_back, p) < 0)
+            p->on_fail(p->ctx, "a guard that failed can't be taken back");
         return rc;
-    rc = host_protect(p, at, len, PROT_NONE);
-    if (rc == 0)
-        rc = map_guard(p, at, len);
-    if (rc < 0)
-        (void)open_range(p, at, len);
-    return rc;
+    }
+    rc = closed ? map_guard(p, at, len) : map_unguard(p, at, len);
+    return rc == 0 ? map_nodump(p, at, len, nodump) : rc;
 }
 
 static int check(struct pages *p, gpa_t at, uint64_t len, struct error *err)
@@ -153,17 +159,12 @@ static int guard_failed(int rc, gpa_t at, uint64_t len, struct error *err)
 
 int pages_guard(struct pages *p, gpa_t at, uint64_t len, enum page_guard guard, struct error *err)
 {
-    bool nodump = guard != PAGE_GUARD_OFF;
     int rc;
 
     (void)pthread_mutex_lock(&p->lock);
     rc = check(p, at, len, err);
     if (rc == 0) {
-        rc = guard == PAGE_GUARD_ACCESS ? close_range(p, at, len) : open_range(p, at, len);
-        if (rc == 0)
-            rc = host_dump(p, at, len, !nodump);
-        if (rc == 0)
-            rc = map_nodump(p, at, len, nodump);
+        rc = guard_set(p, at, len, guard == PAGE_GUARD_ACCESS, guard != PAGE_GUARD_OFF);
         if (rc < 0)
             rc = guard_failed(rc, at, len, err);
     }

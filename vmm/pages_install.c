@@ -264,11 +264,17 @@ static int serve_missing(struct fault *f, bool write, uint64_t *changed)
     return change(f, at, len, untouched, GP_PRESENT, PAGE_SHIFT_4K, effect_copy, changed);
 }
 
+static struct gp_page now(const struct fault *f)
+{
+    struct gp_page page = { 0 };
+
+    (void)gpmap_get(f->p->map, f->at, &page); /* it is RAM */
+    return page;
+}
+
 static bool is_watched(const struct fault *f)
 {
-    struct gp_page now;
-
-    return gpmap_get(f->p->map, f->at, &now) == 0 && now.flags & GP_WATCHED;
+    return now(f).flags & GP_WATCHED;
 }
 
 /*
@@ -289,7 +295,10 @@ static int serve_known(struct fault *f, bool minor)
             rc = uffd_wake(&f->p->uffd, host_of(f, f->at), f->page);
         return rc < 0 ? rc : 0;
     }
-    if (minor)
+    if (now(f).state == GP_GUARDED)
+        /* Since a moment ago: it stays as it was, and whoever comes back is refused. */
+        rc = uffd_wake(&f->p->uffd, host_of(f, f->at), f->page);
+    else if (minor)
         rc = install_run(f, f->at, f->page, map_cached);
     else if (f->page != PAGE_SIZE_4K)
         rc = install_run(f, f->at, f->page, map_hugetlb);

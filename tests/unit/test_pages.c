@@ -626,6 +626,101 @@ static void guards_agree_with_a_plain_model(void **state)
     drop(&w);
 }
 
+/* Pieces that got pages while a guard cut them apart are not one again for the host kernel. */
+static void cuts_of_guards_are_no_end(void **state)
+{
+    static const enum mem_backing backing[] = { MEM_ANON, MEM_MEMFD };
+    struct pages_config cfg = lazy(64 << 10);
+    struct error err = { "" };
+    struct world w;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        make(&w, 8 * MIB, backing[i], &cfg);
+        assert_int_equal(pages_guard(w.pages, gpa(0x18000), 0x28000, PAGE_GUARD_NODUMP, &err), 0);
+        *at(&w, 0) = 1;
+        *at(&w, 0x30000) = 3;
+        assert_int_equal(pages_guard(w.pages, gpa(0x18000), 0x28000, PAGE_GUARD_OFF, &err), 0);
+        *at(&w, 0x10000) = 2; /* of its window the second half lies beyond the cut */
+        settle(&w);
+        assert_int_equal(stat_of(&w).map.present_4k, 3 << 16);
+        for (unsigned k = 0; k < 4; k++)
+            assert_int_equal(*at(&w, k << 16), k == 2 ? 0 : k < 2 ? k + 1 : 3);
+        drop(&w);
+    }
+}
+
+static int refused_by_the_wall(struct world *w, uint64_t address, uint64_t len,
+                               enum page_guard guard)
+{
+    struct error err = { "" };
+    int rc = pages_guard(w->pages, gpa(address), len, guard, &err);
+
+    if (rc < 0)
+        assert_non_null(strstr(err.text, "vm.max_map_count"));
+    return rc;
+}
+
+/* A host has no more than some ten thousands of mappings for a process. */
+static void a_wall_changes_nothing(void **state)
+{
+    struct pages_config cfg = { .populate = POPULATE_KERNEL };
+    uint64_t n = 16, end = 512 * MIB / PAGE;
+    struct world w;
+    int rc = 0;
+
+    (void)state;
+    make(&w, 512 * MIB, MEM_ANON, &cfg);
+    assert_int_equal(refused_by_the_wall(&w, 8 * PAGE, PAGE, PAGE_GUARD_ACCESS), 0);
+    assert_int_equal(refused_by_the_wall(&w, 10 * PAGE, PAGE, PAGE_GUARD_NODUMP), 0);
+    for (; rc == 0 && n < end; n += 2)
+        rc = refused_by_the_wall(&w, n * PAGE, PAGE, PAGE_GUARD_NODUMP);
+    if (rc == 0) {
+        drop(&w);
+        print_message("skipped: vm.max_map_count is beyond a test\n");
+        skip();
+    }
+    assert_int_equal(rc, -ENOMEM);
+    assert_int_equal(page_of(&w, (n - 2) * PAGE).flags, 0);
+    assert_int_equal(page_of(&w, (n - 4) * PAGE).flags, GP_NODUMP);
+    /* Neither does one that meets others: they stay what they were, on all sides. */
+    assert_int_equal(refused_by_the_wall(&w, 7 * PAGE, 2 * PAGE, PAGE_GUARD_ACCESS), -ENOMEM);
+    assert_int_equal(page_of(&w, 8 * PAGE).state, GP_GUARDED);
+    assert_true(memory_guarded(w.mem, gpa(8 * PAGE), PAGE));
+    assert_false(memory_guarded(w.mem, gpa(7 * PAGE), PAGE));
+    assert_int_equal(page_of(&w, 7 * PAGE).state, GP_UNTOUCHED);
+    *at(&w, 7 * PAGE) = 7;
+    /* Taking away makes room. */
+    assert_int_equal(refused_by_the_wall(&w, 0, end / 2 * PAGE, PAGE_GUARD_OFF), 0);
+    assert_int_equal(refused_by_the_wall(&w, 7 * PAGE, 2 * PAGE, PAGE_GUARD_ACCESS), 0);
+    drop(&w);
+}
+
+/* However many ranges are asked for, one after the other. */
+static void there_is_always_room_to_manage(void **state)
+{
+    struct pages_config cfg = { .populate = POPULATE_KERNEL };
+    struct pages_range r;
+    struct error err = { "" };
+    size_t parts = 0;
+    struct world w;
+
+    (void)state;
+    make(&w, 8 * MIB, MEM_ANON, &cfg);
+    for (uint64_t page = 0; page < 400; page += 2)
+        if (pages_manage(w.pages, gpa(page * PAGE), PAGE, &err) < 0)
+            fail_msg("%s", err.text);
+    for (uint64_t page = 0; page < 400; page += 2)
+        assert_true(pages_managed(w.pages, gpa(page * PAGE), PAGE));
+    assert_int_equal(pages_manage(w.pages, gpa(0), 8 * MIB, &err), 0);
+    assert_true(pages_managed(w.pages, gpa(0), 8 * MIB));
+    while (pages_range(w.pages, parts, &r))
+        parts++;
+    assert_int_equal(parts, 1);
+    assert_int_equal(r.size, 8 * MIB);
+    drop(&w);
+}
+
 static void bad_guards_are_refused(void **state)
 {
     const struct pages_config cfg = { .populate = POPULATE_KERNEL };
@@ -688,6 +783,9 @@ int main(void)
         cmocka_unit_test(bad_ranges_are_refused),
         cmocka_unit_test(guards_shut_the_gate),
         cmocka_unit_test(guards_agree_with_a_plain_model),
+        cmocka_unit_test(cuts_of_guards_are_no_end),
+        cmocka_unit_test(a_wall_changes_nothing),
+        cmocka_unit_test(there_is_always_room_to_manage),
         cmocka_unit_test(bad_guards_are_refused),
     };
 
