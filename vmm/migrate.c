@@ -235,8 +235,10 @@ static int move_in_part(struct migration *m, gpa_t at, uint64_t len,
         rc = hold_and_move(m, at, len, hold);
     }
     moved = m->out->moved - before.moved;
+    if (present < moved)
+        present = moved; /* more of them came meanwhile */
     m->out->empty += len - present;
-    m->out->busy += present > moved ? present - moved : 0;
+    m->out->busy += present - moved;
     return rc;
 }
 
