@@ -123,23 +123,3 @@ size_t pt_describe(const struct pt_space *space, unsigned level, uint64_t raw, c
     word(&t, "RSVD", kind == PT_ENTRY_RESERVED);
     return t.len;
 }
-
-enum pt_points_to pt_entry_addr(const struct pt_space *space, unsigned level, uint64_t raw,
-                                uint64_t *addr)
-{
-    const struct pt_level *l = &space->format->level[level];
-
-    *addr = 0;
-    switch (pt_entry_kind(space, level, raw)) {
-    case PT_ENTRY_TABLE:
-        *addr = raw & space->format->table_addr;
-        return PT_POINTS_TABLE;
-    case PT_ENTRY_LEAF:
-        *addr = pt_leaf_base(l, raw);
-        return PT_POINTS_PAGE;
-    case PT_ENTRY_NONE:
-    case PT_ENTRY_RESERVED:
-        break;
-    }
-    return PT_POINTS_NOWHERE;
-}

@@ -27,15 +27,4 @@
 size_t pt_describe(const struct pt_space *space, unsigned level, uint64_t raw, char *buf,
                    size_t size);
 
-enum pt_points_to {
-    PT_POINTS_NOWHERE, /* not present, or not well-formed: the hardware follows no address in it */
-    PT_POINTS_TABLE,
-    PT_POINTS_PAGE,
-};
-
-/* What the entry points to; *addr becomes the address of the table or of the page's first byte,
- * else 0. */
-enum pt_points_to pt_entry_addr(const struct pt_space *space, unsigned level, uint64_t raw,
-                                uint64_t *addr);
-
 #endif

@@ -23,7 +23,6 @@ extern const struct pt_format pt_ept_5; /* five levels, 57-bit inputs */
 #define EPTP_TYPE        (UINT64_C(7) << 0)
 #define EPTP_LEVELS      (UINT64_C(7) << 3)
 #define EPTP_AD          (UINT64_C(1) << 6)
-#define EPTP_SHADOW      (UINT64_C(1) << 7) /* rights of supervisor shadow-stack pages */
 #define EPTP_UNCACHEABLE UINT64_C(0)
 #define EPTP_WRITE_BACK  UINT64_C(6)
 

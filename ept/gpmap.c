@@ -316,18 +316,3 @@ int gpmap_read(void *ctx, uint64_t at, unsigned size, uint64_t *raw)
     *raw = entry_load(table + at % PT_TABLE_BYTES / sizeof(*raw));
     return 0;
 }
-
-const void *gpmap_read_table(void *ctx, uint64_t at, unsigned bytes, void *buf)
-{
-    const uint64_t *table = table_around(ctx, at);
-    uint64_t *copy = buf;
-
-    if (!table || at % PT_TABLE_BYTES != 0 || bytes != PT_TABLE_BYTES)
-        return NULL;
-    if (!copy)
-        return table;
-    /* The map may change meanwhile: each entry is read once. */
-    for (size_t i = 0; i < PT_TABLE_BYTES / sizeof(*copy); i++)
-        copy[i] = entry_load(table + i);
-    return copy;
-}

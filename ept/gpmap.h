@@ -127,13 +127,12 @@ struct gpmap_stats {
 void gpmap_stats(const struct gpmap *map, struct gpmap_stats *out);
 
 /*
- * The tree for pt_walk(), pt_access(), nested_walk() and pt_scan(): EPT format, output = hva. ctx
- * is the map. They read only what is a table of this map, else -EFAULT or NULL. gpmap_read_table()
- * copies each entry once into `buf`; without one it gives the table itself, which may change.
+ * The tree for pt_walk(), pt_access() and nested_walk(): EPT format, output = hva. ctx is the map.
+ * gpmap_read() reads only what is a table of this map, else -EFAULT. Who wants it all asks
+ * gpmap_runs().
  */
 void gpmap_space(const struct gpmap *map, struct pt_space *out);
 int gpmap_read(void *ctx, uint64_t at, unsigned size, uint64_t *raw);
-const void *gpmap_read_table(void *ctx, uint64_t at, unsigned bytes, void *buf);
 
 /* What an entry of this map says, be it a leaf or not present; for whoever shows one. `level` as in
  * struct pt_ref. Untouched pages have no backing in their entry. */

@@ -86,9 +86,8 @@ unsigned pt_merge(struct pt_table *t, uint64_t input, uint64_t len, unsigned max
  * canonical). */
 uint64_t pt_entry(const struct pt_table *t, uint64_t input, unsigned *level);
 
-/* A space for pt_walk() and pt_scan(), and its readers; ctx is the struct pt_table. */
+/* A space for the walker, and its reader; ctx is the struct pt_table. */
 void pt_table_space(const struct pt_table *t, struct pt_space *out);
 int pt_table_read(void *ctx, uint64_t at, unsigned size, uint64_t *raw);
-const void *pt_table_read_table(void *ctx, uint64_t at, unsigned bytes, void *buf);
 
 #endif

@@ -109,12 +109,3 @@ int pt_table_read(void *ctx, uint64_t at, unsigned size, uint64_t *raw)
     *raw = pt_load(t->format, table, inside / size);
     return 0;
 }
-
-const void *pt_table_read_table(void *ctx, uint64_t at, unsigned bytes, void *buf)
-{
-    const struct pt_table *t = ctx;
-    const void *table = pt_ptr(t, at & ~(uint64_t)(PT_TABLE_BYTES - 1));
-
-    (void)buf;
-    return at % PT_TABLE_BYTES == 0 && bytes <= PT_TABLE_BYTES ? table : NULL;
-}

@@ -160,31 +160,12 @@ static void the_longest_fits(void **state)
             assert_true(pt_describe(&s[i], n, ~UINT64_C(0), NULL, 0) < PT_DESCRIBE_MAX);
 }
 
-static void where_it_points(void **state)
-{
-    struct pt_space s = x86(X86_CR4_PAE, X86_EFER_LMA | X86_EFER_NXE), pse = x86(X86_CR4_PSE, 0);
-    uint64_t addr = 1;
-
-    (void)state;
-    assert_int_equal(pt_entry_addr(&s, 1, 0x5000, &addr), PT_POINTS_NOWHERE);
-    assert_int_equal(addr, 0);
-    assert_int_equal(pt_entry_addr(&s, 4, 0x5081, &addr), PT_POINTS_NOWHERE);
-    assert_int_equal(pt_entry_addr(&s, 4, 0x5067 | NX, &addr), PT_POINTS_TABLE);
-    assert_int_equal(addr, 0x5000);
-    assert_int_equal(pt_entry_addr(&s, 2, 0x6011e7 | NX, &addr), PT_POINTS_PAGE);
-    assert_int_equal(addr, 0x600000); /* bit 12 is PAT */
-    /* PSE-36: bits 20 to 13 are address bits 39 to 32. */
-    assert_int_equal(pt_entry_addr(&pse, 2, 0x00c06083, &addr), PT_POINTS_PAGE);
-    assert_int_equal(addr, UINT64_C(0x300c00000));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(long_mode_words), cmocka_unit_test(older_modes),
         cmocka_unit_test(nested_formats),  cmocka_unit_test(device_format),
         cmocka_unit_test(short_buffers),   cmocka_unit_test(the_longest_fits),
-        cmocka_unit_test(where_it_points),
     };
 
     return cmocka_run_group_tests_name("decode", tests, NULL, NULL);

@@ -671,9 +671,6 @@ static void test_reader(void **state)
     assert_int_equal(pt_table_read(&t, t.root + 4, 8, &raw), -EFAULT);
     assert_int_equal(pt_table_read(&t, t.root + 4096, 8, &raw), -EFAULT);
     assert_int_equal(pt_table_read(&t, ~UINT64_C(7), 8, &raw), -EFAULT);
-    assert_non_null(pt_table_read_table(&t, t.root, 4096, NULL));
-    assert_null(pt_table_read_table(&t, t.root + 8, 4096, NULL));
-    assert_null(pt_table_read_table(&t, t.root + 4096, 4096, NULL));
     pt_table_free(&t);
     pool_end(pool);
 }
