@@ -14,11 +14,12 @@
 #define ADDR_4M BITS(31, 22)
 #define PSE36   BITS(20, 13)
 
-/* The two rights that a 32-bit entry has. */
-#define RIGHTS_32                                   \
-    {                                               \
-        .write = LEVEL_X86_RW, .user = LEVEL_X86_US \
-    }
+#define COMMON .present = X86_PTE_P, .accessed = LEVEL_X86_A, .dirty = LEVEL_X86_D
+#define COMMON_32                                                                            \
+    COMMON, .entry_bytes = 4, .input_bits = 32, .table_addr = ADDR_32, .root_addr = ADDR_32, \
+            .rights = { .write = LEVEL_X86_RW, .user = LEVEL_X86_US }
+#define COMMON_8_BYTES COMMON, .entry_bytes = 8, .table_addr = ADDR_4K, .rights = LEVEL_X86_RIGHTS
+#define COMMON_64      COMMON_8_BYTES, .root_addr = ADDR_4K, .sign_extended = true
 
 #define PAE_PDPTE_RESERVED (BITS(63, 52) | BITS(8, 5) | BITS(2, 1))
 
@@ -41,14 +42,7 @@ const struct pt_format pt_x86_none = {
 const struct pt_format pt_x86_32 = {
     .name = "32-bit",
     .levels = 2,
-    .entry_bytes = 4,
-    .input_bits = 32,
-    .present = X86_PTE_P,
-    .table_addr = ADDR_32,
-    .root_addr = ADDR_32,
-    .rights = RIGHTS_32,
-    .accessed = LEVEL_X86_A,
-    .dirty = LEVEL_X86_D,
+    COMMON_32,
     .level = {
         [1] = { .name = "PTE", .shift = 12, .bits = 10, .leaf = PT_LEAF_ALWAYS,
                 .leaf_addr = ADDR_32 },
@@ -60,14 +54,7 @@ const struct pt_format pt_x86_32 = {
 const struct pt_format pt_x86_32_pse = {
     .name = "32-bit with 4 MiB pages",
     .levels = 2,
-    .entry_bytes = 4,
-    .input_bits = 32,
-    .present = X86_PTE_P,
-    .table_addr = ADDR_32,
-    .root_addr = ADDR_32,
-    .rights = RIGHTS_32,
-    .accessed = LEVEL_X86_A,
-    .dirty = LEVEL_X86_D,
+    COMMON_32,
     .level = {
         [1] = { .name = "PTE", .shift = 12, .bits = 10, .leaf = PT_LEAF_ALWAYS,
                 .leaf_addr = ADDR_32 },
@@ -80,14 +67,9 @@ const struct pt_format pt_x86_32_pse = {
 const struct pt_format pt_x86_pae = {
     .name = "PAE",
     .levels = 3,
-    .entry_bytes = 8,
     .input_bits = 32,
-    .present = X86_PTE_P,
-    .table_addr = ADDR_4K,
     .root_addr = BITS(31, 5),
-    .rights = LEVEL_X86_RIGHTS,
-    .accessed = LEVEL_X86_A,
-    .dirty = LEVEL_X86_D,
+    COMMON_8_BYTES,
     .level = {
         [1] = LEVEL_X86_PT,
         [2] = LEVEL_X86_PD,
@@ -99,15 +81,8 @@ const struct pt_format pt_x86_pae = {
 const struct pt_format pt_x86_64 = {
     .name = "4-level",
     .levels = 4,
-    .entry_bytes = 8,
     .input_bits = 48,
-    .sign_extended = true,
-    .present = X86_PTE_P,
-    .table_addr = ADDR_4K,
-    .root_addr = ADDR_4K,
-    .rights = LEVEL_X86_RIGHTS,
-    .accessed = LEVEL_X86_A,
-    .dirty = LEVEL_X86_D,
+    COMMON_64,
     .level = { [1] = LEVEL_X86_PT,
                [2] = LEVEL_X86_PD,
                [3] = LEVEL_X86_PDPT,
@@ -117,15 +92,8 @@ const struct pt_format pt_x86_64 = {
 const struct pt_format pt_x86_64_5l = {
     .name = "5-level",
     .levels = 5,
-    .entry_bytes = 8,
     .input_bits = 57,
-    .sign_extended = true,
-    .present = X86_PTE_P,
-    .table_addr = ADDR_4K,
-    .root_addr = ADDR_4K,
-    .rights = LEVEL_X86_RIGHTS,
-    .accessed = LEVEL_X86_A,
-    .dirty = LEVEL_X86_D,
+    COMMON_64,
     .level = { [1] = LEVEL_X86_PT,
                [2] = LEVEL_X86_PD,
                [3] = LEVEL_X86_PDPT,
