@@ -45,7 +45,7 @@ access_resume:
     swapgs
     iretq
 
-/* What ring 0 and ring 3 run; access_test.c copies those of ring 3 to a page of their own. */
+/* What ring 0 and ring 3 run; access_mmu.c copies those of ring 3 to a page of their own. */
     .globl access_kernel_read, access_kernel_write
 access_kernel_read:
     movb (%rdi), %al
