@@ -22,6 +22,8 @@ $(BUILD)/tests/unit/test_lab: tools/lab_link.c tools/lab_cpio.c tools/lab_fill.c
 $(BUILD)/tests/unit/test_walk_view: tools/walk_grid.c tools/walk_text.c tools/walk_svg.c \
 	tools/walk_command.c tools/parse.c
 
+$(BUILD)/tests/unit/test_values: tools/parse.c tools/table.c
+
 # The oracle that the guest runs against its MMU.
 $(BUILD)/tests/unit/test_access_oracle: guest/kernel/access_oracle.c guest/kernel/access_plan.c
 

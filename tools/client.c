@@ -56,10 +56,13 @@ static int receive_more(struct client *c, struct error *err)
 
     if (c->len == c->cap) {
         size_t cap = c->cap ? 2 * c->cap : 4096;
-        char *grown = cap > REPLY_MAX ? NULL : realloc(c->buf, cap);
+        char *grown;
 
-        if (!grown)
+        if (cap > REPLY_MAX)
             return error_set(err, -EPROTO, "VM '%s' sent a reply without an end", c->name);
+        grown = realloc(c->buf, cap);
+        if (!grown)
+            return error_set(err, -ENOMEM, "out of memory for the reply of VM '%s'", c->name);
         c->buf = grown;
         c->cap = cap;
     }

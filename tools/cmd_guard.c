@@ -1,9 +1,11 @@
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "tools/client.h"
 #include "tools/parse.h"
+#include "vmm/control_command.h"
 
 static const char help[] =
     "usage: twofold guard [--json] NAME RANGE off|nodump|access\n"
@@ -21,8 +23,13 @@ static const char help[] =
     "\n"
     "Exit status: 0; 1 no such VM or no answer; 2 wrong usage, or the range is no RAM.\n";
 
+/* Above the letters, as command_bad_option() wants it. */
+enum {
+    OPT_JSON = 256,
+};
+
 static const struct option options[] = {
-    { "json", no_argument, NULL, 'j' },
+    { "json", no_argument, NULL, OPT_JSON },
     { "help", no_argument, NULL, 'h' },
     { NULL, 0, NULL, 0 },
 };
@@ -36,8 +43,9 @@ static int guard(const char *name, const char *range, const char *mode, bool jso
 
     if (rc == 0)
         rc = client_once(name, "guard",
-                         json_pack("{s:I, s:I, s:s}", "base", (json_int_t)first, "size",
-                                   (json_int_t)size, "mode", mode),
+                         json_pack("{s:o, s:o, s:o}", "base", json_sprintf("0x%" PRIx64, first),
+                                   "size", json_sprintf("0x%" PRIx64, size), "mode",
+                                   control_text(mode)),
                          &result, &err);
     if (rc < 0)
         return command_fail(command_status(rc), "%s", err.text);

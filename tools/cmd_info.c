@@ -212,7 +212,8 @@ static void print_devices(const json_t *info)
 
     (void)printf("\ndevices and counters\n");
     if (groups)
-        (void)printf("  %-18s %" JSON_INTEGER_FORMAT " groups\n", "IOMMU", groups);
+        (void)printf("  %-18s %" JSON_INTEGER_FORMAT " group%s\n", "IOMMU", groups,
+                     groups == 1 ? "" : "s");
     else
         line("IOMMU", "none in use");
     line("VFIO", yes(info, "devices.vfio") ? "yes" : "no");

@@ -319,12 +319,30 @@ static int open_trace(struct run_options *o)
 
 static int close_trace(struct run_options *o, int status)
 {
+    bool lost; /* before the last line: the disk may have room again since */
+
     if (!o->trace_path || !o->cfg.trace)
         return status;
-    if (fclose(o->cfg.trace) == 0)
+    lost = ferror(o->cfg.trace);
+    if (fclose(o->cfg.trace) == 0 && !lost)
         return status;
     return command_fail(status ? status : STATUS_FAILED, "--trace: '%s' is incomplete: %s",
-                        o->trace_path, strerror(errno));
+                        o->trace_path, lost ? "a write failed" : strerror(errno));
+}
+
+/* What the command line leaves open. */
+static int set_defaults(struct run_options *o)
+{
+    if (!o->backing_given)
+        o->cfg.backing = host_has_thp() ? MEM_THP : MEM_ANON;
+    if (!o->cfg.name) {
+        (void)snprintf(o->name, sizeof(o->name), "vm-%d", (int)getpid());
+        o->cfg.name = o->name;
+    }
+    if (!o->cmdline)
+        return command_fail(STATUS_FAILED, "run: out of memory");
+    o->cfg.cmdline = o->cmdline;
+    return STATUS_OK;
 }
 
 static int run(const struct command *cmd, int argc, char **argv)
@@ -348,17 +366,10 @@ static int run(const struct command *cmd, int argc, char **argv)
         status = check_file("--initrd", o.cfg.initrd);
     if (status)
         return status;
-    if (!o.backing_given)
-        o.cfg.backing = host_has_thp() ? MEM_THP : MEM_ANON;
-    if (!o.cfg.name) {
-        (void)snprintf(o.name, sizeof(o.name), "vm-%d", (int)getpid());
-        o.cfg.name = o.name;
-    }
     o.cmdline = join_cmdline(o.append, own < argc ? argc - own - 1 : 0, argv + own + 1);
-    if (!o.cmdline)
-        return command_fail(STATUS_FAILED, "run: out of memory");
-    o.cfg.cmdline = o.cmdline;
-    status = open_trace(&o);
+    status = set_defaults(&o);
+    if (!status)
+        status = open_trace(&o);
     if (!status) {
         status = run_vm(&o.cfg);
         status = close_trace(&o, status);

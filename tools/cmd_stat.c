@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
@@ -173,6 +174,8 @@ static int set_option(struct stat_pages_options *o, bool *pages, int opt, struct
         o->json = true;
         break;
     case OPT_TRACK:
+        if (!*optarg)
+            return error_set(err, -EINVAL, "--track: say what: accessed, dirty, both, or off");
         o->track = optarg;
         break;
     case OPT_INTERVAL:

@@ -6,11 +6,7 @@
 #include <unistd.h>
 
 #include "vmm/kvm.h"
-
-/* Younger than the oldest headers we build with (Linux 6.1). */
-#define CAP_MEMORY_FAULT_INFO 232
-#define CAP_GUEST_MEMFD       234
-#define CAP_PRE_FAULT_MEMORY  236
+#include "vmm/uapi.h"
 
 static const struct {
     int cap;
@@ -28,9 +24,9 @@ static const struct {
     { KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, "manual_dirty_log", "dirty log cleared piece by piece" },
     { KVM_CAP_DIRTY_LOG_RING, "dirty_ring", "dirty pages in a ring" },
     { KVM_CAP_BINARY_STATS_FD, "stats_fd", "KVM's own counters" },
-    { CAP_MEMORY_FAULT_INFO, "memory_fault_exit", "failed accesses reported as exits" },
-    { CAP_GUEST_MEMFD, "guest_memfd", "guest memory without a host mapping" },
-    { CAP_PRE_FAULT_MEMORY, "pre_fault_memory", "the second dimension filled ahead" },
+    { KVM_CAP_MEMORY_FAULT_INFO, "memory_fault_exit", "failed accesses reported as exits" },
+    { KVM_CAP_GUEST_MEMFD, "guest_memfd", "guest memory without a host mapping" },
+    { KVM_CAP_PRE_FAULT_MEMORY, "pre_fault_memory", "the second dimension filled ahead" },
     { KVM_CAP_NESTED_STATE, "nested_state", "a guest's own VMs saved and restored" },
 };
 

@@ -1,6 +1,5 @@
 #include "tools/parse.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -15,51 +14,8 @@ static int bad_size(const char *what, const char *text, struct error *err)
     return error_set(err, -EINVAL, "%s: '%s' is not a size; say it like 512M or 2G", what, text);
 }
 
-static int unit_shift(const char *unit)
-{
-    static const char letters[] = "KMGT";
-    const char *at;
-
-    if (!*unit)
-        return 20;
-    at = strchr(letters, *unit & ~0x20);
-    if (!at || !*at)
-        return -1;
-    if (unit[1] && strcasecmp(unit + 1, "B") != 0 && strcasecmp(unit + 1, "iB") != 0)
-        return -1;
-    return 10 * (int)(at - letters + 1);
-}
-
-/* strtoull() takes signs and blanks; a value of ours starts with a digit. */
-static int digits(const char *text, uint64_t *value, char **end)
-{
-    if (*text < '0' || *text > '9')
-        return -EINVAL;
-    errno = 0;
-    *value = strtoull(text, end, 10);
-    return errno ? -ERANGE : 0;
-}
-
-int parse_size(const char *what, const char *text, uint64_t *bytes, struct error *err)
-{
-    uint64_t value;
-    char *unit;
-    int code = digits(text, &value, &unit);
-    int shift;
-
-    if (code == -EINVAL)
-        return bad_size(what, text, err);
-    shift = unit_shift(unit);
-    if (shift < 0)
-        return bad_size(what, text, err);
-    if (code || value > UINT64_MAX >> shift)
-        return error_set(err, -EINVAL, "%s: '%s' is more than an address can name", what, text);
-    *bytes = value << shift;
-    return 0;
-}
-
 /* "K", "MiB"...: its power of two, and where it ends; 0 when there is none. */
-static int address_unit(const char *text, const char **end)
+static int unit_shift(const char *text, const char **end)
 {
     static const char letters[] = "KMGT";
     const char *at = *text ? strchr(letters, *text & ~0x20) : NULL;
@@ -75,21 +31,48 @@ static int address_unit(const char *text, const char **end)
     return 10 * (int)(at - letters + 1);
 }
 
+/* strtoull() takes signs and blanks, and 0x twice; a value of ours starts with a digit. */
+static int digits(const char *text, int base, uint64_t *value, char **end)
+{
+    *value = 0;
+    if (*text < '0' || *text > '9')
+        return -EINVAL;
+    errno = 0;
+    *value = strtoull(text, end, base);
+    return errno ? -ERANGE : 0;
+}
+
+int parse_size(const char *what, const char *text, uint64_t *bytes, struct error *err)
+{
+    uint64_t value;
+    const char *rest;
+    char *unit;
+    int code = digits(text, 10, &value, &unit), shift;
+
+    if (code == -EINVAL)
+        return bad_size(what, text, err);
+    shift = *unit ? unit_shift(unit, &rest) : 20;
+    if (*unit && (!shift || *rest))
+        return bad_size(what, text, err);
+    if (code || value > UINT64_MAX >> shift)
+        return error_set(err, -EINVAL, "%s: '%s' is more than an address can name", what, text);
+    *bytes = value << shift;
+    return 0;
+}
+
 int parse_address(const char *what, const char *text, uint64_t *value, const char **end,
                   struct error *err)
 {
     bool hex = text[0] == '0' && (text[1] | 0x20) == 'x';
-    const char *first = hex ? text + 2 : text, *rest;
+    const char *rest;
     char *after;
     int shift = 0;
 
-    errno = 0;
-    *value = strtoull(first, &after, hex ? 16 : 10);
-    if (!isxdigit((unsigned char)*first) || (!hex && !isdigit((unsigned char)*first)) || errno)
+    if (digits(text, hex ? 16 : 10, value, &after))
         goto bad;
     rest = after;
     if (!hex)
-        shift = address_unit(after, &rest);
+        shift = unit_shift(after, &rest);
     if (*value > UINT64_MAX >> shift || (!end && *rest))
         goto bad;
     *value <<= shift;
@@ -131,7 +114,7 @@ int parse_number(const char *what, const char *text, uint64_t min, uint64_t max,
     uint64_t value;
     char *end;
 
-    if (digits(text, &value, &end) || *end || value < min || value > max)
+    if (digits(text, 10, &value, &end) || *end || value < min || value > max)
         return error_set(err, -EINVAL,
                          "%s: '%s' does not do; give a number from %" PRIu64 " to %" PRIu64, what,
                          text, min, max);

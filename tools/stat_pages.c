@@ -9,6 +9,7 @@
 
 #include "tools/client.h"
 #include "tools/table.h"
+#include "vmm/control_command.h"
 
 /* Taking many GiB of small pages out of the way takes its time. */
 #define TIMEOUT_MS 60000
@@ -54,7 +55,7 @@ static void print_states(const json_t *r)
             static const char *const sizes[] = { "4K", "2M", "1G" };
 
             table_cell(t, "%s",
-                       sized ? format_bytes(number(present, sizes[i]), buf, sizeof(buf)) : "");
+                       sized ? format_bytes(number(present, sizes[i]), buf, sizeof(buf)) : "-");
         }
     }
     table_print(t, "  ", stdout);
@@ -191,13 +192,10 @@ static json_t *request(const struct stat_pages_options *o, bool clear, const cha
     json_t *arguments = json_pack("{s:b, s:i}", "clear", clear, "cells", STRIP);
 
     if (track)
-        (void)json_object_set_new(arguments, "what", json_string(track));
+        (void)json_object_set_new(arguments, "what", control_text(track));
     if (o->size) {
-        char base[32];
-
-        (void)snprintf(base, sizeof(base), "0x%" PRIx64, o->base);
-        (void)json_object_set_new(arguments, "base", json_string(base));
-        (void)json_object_set_new(arguments, "size", json_integer((json_int_t)o->size));
+        (void)json_object_set_new(arguments, "base", json_sprintf("0x%" PRIx64, o->base));
+        (void)json_object_set_new(arguments, "size", json_sprintf("0x%" PRIx64, o->size));
     }
     return arguments;
 }

@@ -112,13 +112,14 @@ char *format_bytes(uint64_t bytes, char *buf, size_t size)
     double value = (double)bytes;
     size_t unit = 0;
 
-    while (value >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+    /* What would be rounded to 1024 is 1.0 of the next unit. */
+    while (value >= (unit ? 1023.5 : 1024) && unit + 1 < sizeof(units) / sizeof(units[0])) {
         value /= 1024;
         unit++;
     }
     if (bytes == 0)
         (void)snprintf(buf, size, "0");
-    else if (value == (double)(uint64_t)value || value >= 1000)
+    else if (value == (double)(uint64_t)value || value >= 999.95)
         (void)snprintf(buf, size, "%.0f %s", value, units[unit]);
     else
         (void)snprintf(buf, size, "%.1f %s", value, units[unit]);
@@ -127,13 +128,14 @@ char *format_bytes(uint64_t bytes, char *buf, size_t size)
 
 char *format_seconds(double seconds, char *buf, size_t size)
 {
-    uint64_t s = seconds > 0 ? (uint64_t)seconds : 0;
+    uint64_t s = seconds > 0 ? (uint64_t)(seconds + 0.5) : 0;
 
-    if (seconds < 1e-3)
+    /* The limits are where a number would be rounded up to the next unit. */
+    if (seconds < 0.9995e-3)
         (void)snprintf(buf, size, "%.0f us", seconds * 1e6);
-    else if (seconds < 1)
+    else if (seconds < 0.99995)
         (void)snprintf(buf, size, "%.1f ms", seconds * 1e3);
-    else if (seconds < 60)
+    else if (seconds < 59.95)
         (void)snprintf(buf, size, "%.1f s", seconds);
     else if (s < 3600)
         (void)snprintf(buf, size, "%" PRIu64 "m %" PRIu64 "s", s / 60, s % 60);

@@ -9,14 +9,12 @@
 static bool parse_u64(const char *text, uint64_t *value)
 {
     bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
-    const char *digits = hex ? text + 2 : text;
     char *end;
 
-    if (!(*digits >= '0' && *digits <= '9') &&
-        !(hex && ((*digits | 0x20) >= 'a' && (*digits | 0x20) <= 'f')))
+    if (*text < '0' || *text > '9')
         return false;
     errno = 0;
-    *value = strtoull(digits, &end, hex ? 16 : 10);
+    *value = strtoull(text, &end, hex ? 16 : 10); /* which takes the 0x itself, once */
     return errno == 0 && *end == '\0';
 }
 

@@ -7,8 +7,20 @@
 
 #include <linux/fs.h>
 #include <linux/ioctl.h>
+#include <linux/kvm.h>
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
+
+/* Linux 6.8 and 6.11: what a KVM can do. */
+#ifndef KVM_CAP_MEMORY_FAULT_INFO
+#define KVM_CAP_MEMORY_FAULT_INFO 232
+#endif
+#ifndef KVM_CAP_GUEST_MEMFD
+#define KVM_CAP_GUEST_MEMFD 234
+#endif
+#ifndef KVM_CAP_PRE_FAULT_MEMORY
+#define KVM_CAP_PRE_FAULT_MEMORY 236
+#endif
 
 /* Linux 6.7: runs of pages by category, on an open /proc/PID/pagemap. */
 #ifndef PAGEMAP_SCAN

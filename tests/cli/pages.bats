@@ -244,14 +244,23 @@ resident() {
         run --separate-stderr tf guard $args
         refused 2
     done
+    run --separate-stderr tf guard bad 0-4K $'\xff'
+    refused 2
+    [[ $stderr == *"guard '?' is unknown"* ]]
+    run --separate-stderr tf guard bad 0x0x0-0x1000 off
+    refused 2
+    run --separate-stderr tf guard bad 0xfffffffffffff000+0x1000 off
+    refused 2
+    [[ $stderr == *"0xfffffffffffff000+0x1000"* ]]
     run --separate-stderr tf guard nobody 0-4K off
     refused 1
     run ask bad '{"command":"guard","arguments":{"base":0,"size":4096}}' \
         '{"command":"guard","arguments":{"base":-1,"size":4096,"mode":"off"}}' \
         '{"command":"guard","arguments":{"base":"0","size":4096,"mode":7}}' \
         '{"command":"guard","arguments":{"base":0,"size":"0xfffffffffffff000","mode":"access"}}' \
+        '{"command":"guard","arguments":{"base":"0x0x0","size":4096,"mode":"off"}}' \
         '{"command":"guard"}'
-    [[ ${#lines[@]} -eq 5 ]]
+    [[ ${#lines[@]} -eq 6 ]]
     local line
     for line in "${lines[@]}"; do
         [[ $line == *'"ok":false'*EINVAL* ]]

@@ -119,6 +119,9 @@ watches() {
     start bad --mem 64M "$KERNELS/spin.elf"
     run --separate-stderr tf stat --track written bad
     refused 2
+    run --separate-stderr tf stat --track $'\xff' bad
+    refused 2
+    [[ $stderr == *"'?' can't be tracked"* ]]
     run --separate-stderr tf stat --track off,dirty bad
     refused 2
     run --separate-stderr tf stat --interval 1s bad

@@ -31,6 +31,8 @@ kernel() {
     wrong "ps: -v is no option" ps --json -v
     wrong "ps: --help=3 takes no value" ps --help=3
     wrong "stop: --force=1 takes no value" stop --force=1 name
+    wrong "guard: --json=3 takes no value" guard --json=3 name 0-4K off
+    wrong "--track: say what" stat --track '' name
     wrong "run: --mem needs a value" run "$(kernel)" --mem
 }
 
