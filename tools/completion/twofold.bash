@@ -15,6 +15,25 @@ _twofold_vms() {
     done
 }
 
+# How many words before this one are neither options nor values of options: 0 is where the VM's
+# name goes, then come an address, or a range and a mode.
+_twofold_place() {
+    local i count=0
+    for ((i = 2; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in -* | =) continue ;; esac
+        _twofold_takes_value "${COMP_WORDS[i - 1]}" || ((count += 1))
+    done
+    echo $count
+}
+
+# What the next word belongs to, as far as it is no name, address or range.
+_twofold_takes_value() {
+    case $1 in
+    = | --cpu | --pid | --cr3 | --access | --range | --track | --interval | --timeout) return 0 ;;
+    esac
+    return 1
+}
+
 _twofold_run() {
     local cur=$1 prev=$2
     case $prev in
@@ -70,8 +89,20 @@ _twofold() {
         else
             options+=" --gva --gpa --range --ad"
         fi
-        [[ $cur == -* ]] || options=$(_twofold_vms)
-        [[ $prev == --access ]] && options="r w x"
+        if [[ $prev == --access ]]; then
+            options="r w x"
+        elif [[ $prev == --svg ]]; then
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+        elif _twofold_takes_value "$prev" || [[ $prev == --watch ]]; then
+            [[ $cur == -* ]] || options=
+        elif [[ $cur != -* ]]; then
+            case ${COMP_WORDS[1]}$(_twofold_place) in
+            walk0 | map0) options=$(_twofold_vms) ;;
+            walk1) options="rip rsp cr2" ;;
+            *) options= ;;
+            esac
+        fi
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
         ;;
     stat | pause | resume | guard | migrate-pages | top | stop | console)
@@ -79,8 +110,17 @@ _twofold() {
         [[ ${COMP_WORDS[1]} == migrate-pages ]] && options+=" --gpa --hold"
         [[ ${COMP_WORDS[1]} == top ]] && options="--once --interval --help"
         [[ ${COMP_WORDS[1]} == stop ]] && options+=" --force --timeout"
-        [[ $cur == -* ]] || options=$(_twofold_vms)
-        [[ $prev == --track ]] && options="accessed dirty accessed,dirty off"
+        if [[ $prev == --track ]]; then
+            options="accessed dirty accessed,dirty off"
+        elif _twofold_takes_value "$prev"; then
+            [[ $cur == -* ]] || options=
+        elif [[ $cur != -* ]]; then
+            case ${COMP_WORDS[1]}$(_twofold_place) in
+            *0) options=$(_twofold_vms) ;;
+            guard2) options="off nodump access" ;;
+            *) options= ;;
+            esac
+        fi
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
         ;;
     *) [[ $cur != -* ]] || mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
