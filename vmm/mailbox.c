@@ -26,6 +26,7 @@ struct mailbox {
     /* Our own count: what the guest makes of its copy is its own affair. */
     uint32_t asked;
     bool waiting; /* for done == asked; stays so when the guest never answers */
+    bool left;    /* ... and who was asked is gone: there will be none */
     struct mailbox_answer answer;
 };
 
@@ -50,6 +51,14 @@ static void take_answer(struct mailbox *mb, const struct tf_mailbox *box)
     (void)pthread_cond_broadcast(&mb->answered);
 }
 
+/* It was taken back, or another kernel has come, that was never asked. */
+static void leave(struct mailbox *mb)
+{
+    mb->left = mb->left || mb->waiting;
+    mb->waiting = false;
+    (void)pthread_cond_broadcast(&mb->answered);
+}
+
 static void mailbox_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
 {
     struct mailbox *mb = dev;
@@ -60,14 +69,15 @@ static void mailbox_write(void *dev, uint64_t offset, unsigned size, uint64_t va
         return;
     (void)pthread_mutex_lock(&mb->lock);
     if (value == 0 || mailbox_copy(mb, gpa(value), &box) < 0) {
-        /* Taken back, or never one. A request that is under way runs into its limit. */
         mb->there = mb->there && value != 0 && mb->at.v != value;
+        if (!mb->there)
+            leave(mb);
     } else if (mb->there && mb->at.v == value) {
         take_answer(mb, &box);
     } else {
         mb->at = gpa(value);
         mb->there = true;
-        mb->waiting = false; /* a new kernel, that was never asked */
+        leave(mb);
         mb->asked = box.done;
     }
     (void)pthread_mutex_unlock(&mb->lock);
@@ -249,6 +259,9 @@ static int wait_answer(struct mailbox *mb, unsigned patience_ms, bool (*wait_on)
         if (mb->waiting && wait_on && !wait_on(ctx))
             return error_set(err, -ECANCELED, "the VM ended before its guest answered");
     }
+    if (mb->left)
+        return error_set(err, -ECONNRESET,
+                         "the guest's kernel took its mailbox away before it answered");
     return look(mb) ? 0
                     : error_set(err, -ETIMEDOUT,
                                 "the guest's kernel has not answered within %u ms: its interrupts "
@@ -272,6 +285,7 @@ static int post(struct mailbox *mb, uint32_t op, const uint64_t arg[2])
     memory_wrote(mb->mem, mb->at, sizeof(struct tf_mailbox));
     mb->asked = asked;
     mb->waiting = true;
+    mb->left = false;
     return 0;
 }
 

@@ -60,8 +60,9 @@ struct mailbox_answer {
  * Asks the guest for `op` (enum tf_request) and waits at most `patience_ms`; `wait_on` (NULL:
  * always) says whether waiting still makes sense and is asked every now and then. 0 when the guest
  * answered, whatever it answered. -ENOENT: no mailbox; -EFAULT: it is not in RAM any more;
- * -EBUSY: an earlier request is not answered yet; -ETIMEDOUT: this one was not; -ECANCELED:
- * `wait_on` said no. The vCPUs have to run.
+ * -EBUSY: an earlier request is not answered yet; -ETIMEDOUT: this one was not;
+ * -ECONNRESET: nor will it be, its mailbox is gone; -ECANCELED: `wait_on` said no. The vCPUs have
+ * to run.
  */
 int mailbox_ask(struct mailbox *mb, uint32_t op, const uint64_t arg[2], unsigned patience_ms,
                 bool (*wait_on)(void *ctx), void *ctx, struct mailbox_answer *answer,

@@ -273,6 +273,42 @@ static void waits_a_bounded_time(void **state)
     assert_int_equal(t.box->asked, 2);
 }
 
+static bool moves_on(void)
+{
+    struct tf_mailbox *other = memory_at(t.mem, gpa(2 * BOX), sizeof(*other));
+
+    *other = (struct tf_mailbox){ .magic = TF_MAILBOX_MAGIC };
+    (void)bus_write(t.bus, BUS_PIO, TF_PORT_MAILBOX, 4, 2 * BOX);
+    return false;
+}
+
+static bool takes_it_back(void)
+{
+    (void)bus_write(t.bus, BUS_PIO, TF_PORT_MAILBOX, 4, 0);
+    return false;
+}
+
+/* No answer of an earlier request is taken for this one's, and nobody waits for none. */
+static void leaves_before_it_answers(void **state)
+{
+    struct mailbox_answer a;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        out(BOX, 4);
+        t.guest = answers;
+        assert_int_equal(ask(5000, &a), 0);
+        (void)pthread_join(t.thread, NULL);
+        t.guest = i ? takes_it_back : moves_on;
+        assert_int_equal(ask(60000, &a), -ECONNRESET);
+        (void)pthread_join(t.thread, NULL);
+        t.thread_on = false;
+    }
+    out(BOX, 4);
+    t.guest = answers;
+    assert_int_equal(ask(5000, &a), 0);
+}
+
 static bool never(void *ctx)
 {
     (void)ctx;
@@ -301,6 +337,7 @@ int main(void)
         TEST(mailbox_may_vanish),
         TEST(asks),
         TEST(waits_a_bounded_time),
+        TEST(leaves_before_it_answers),
         TEST(gives_up_with_the_vm),
     };
 
