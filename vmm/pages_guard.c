@@ -44,15 +44,26 @@ static int host_protect(struct pages *p, gpa_t at, uint64_t len, int prot)
     return 0;
 }
 
+static int advise(uint8_t *host, uint64_t len, bool dump)
+{
+    if (madvise(host, len, dump ? MADV_DODUMP : MADV_DONTDUMP) < 0)
+        return errno == EAGAIN ? -ENOMEM : -errno; /* its name for too many mappings */
+    return 0;
+}
+
+/* RAM, and where its watched pages are. */
 static int host_dump(struct pages *p, gpa_t at, uint64_t len, bool dump)
 {
+    const struct pages_watch *w = &p->watch;
+
     while (len > 0) {
         struct piece piece = piece_at(p, at, len);
+        int rc = piece.len ? advise(piece.host, piece.len, dump) : -EINVAL;
 
-        if (piece.len == 0)
-            return -EINVAL;
-        if (madvise(piece.host, piece.len, dump ? MADV_DODUMP : MADV_DONTDUMP) < 0)
-            return errno == EAGAIN ? -ENOMEM : -errno; /* its name for too many mappings */
+        if (rc == 0 && w->shadow)
+            rc = advise(w->shadow + (piece.host - w->host), piece.len, dump);
+        if (rc < 0)
+            return rc;
         at.v += piece.len;
         len -= piece.len;
     }
@@ -155,6 +166,29 @@ static int guard_failed(int rc, gpa_t at, uint64_t len, struct error *err)
                          at.v, len);
     return error_set(err, rc, "0x%" PRIx64 "+0x%" PRIx64 " can't be guarded: %s", at.v, len,
                      strerror(-rc));
+}
+
+/* Under p->lock and the map's. */
+static int shadow_as_told(void *ctx, gpa_t at, uint64_t len, const struct gp_page *page)
+{
+    return page->flags & GP_NODUMP ? host_dump(ctx, at, len, false) : 0;
+}
+
+int pages_guard_shadow(struct pages *p, uint8_t *shadow, uint8_t *host)
+{
+    size_t count;
+    const struct mem_slot *slot = memory_slots(p->mem, &count);
+    int rc = 0;
+
+    (void)pthread_mutex_lock(&p->lock);
+    p->watch.shadow = shadow;
+    p->watch.host = host;
+    for (size_t i = 0; i < count && rc == 0 && shadow; i++)
+        rc = gpmap_runs(p->map, slot[i].base, slot[i].size, shadow_as_told, p);
+    if (rc < 0)
+        p->watch.shadow = NULL;
+    (void)pthread_mutex_unlock(&p->lock);
+    return rc;
 }
 
 int pages_guard(struct pages *p, gpa_t at, uint64_t len, enum page_guard guard, struct error *err)

@@ -42,6 +42,10 @@ struct pages_watch {
     int (*fault)(void *ctx, gpa_t at);
     /* The page was missing and has come; NULL: nobody asks. */
     void (*fresh)(void *ctx, gpa_t at);
+    /* Where pages of RAM are while they are out, as far from each other as in RAM: `shadow` is the
+     * place of `host`. NULL: they are nowhere else. What is no part of core dumps isn't there,
+     * either. */
+    uint8_t *shadow, *host;
 };
 
 struct pages {
@@ -107,6 +111,12 @@ int pages_look(struct pages *p, struct pagemap **out, struct error *err);
 /* Opens userfaultfd and starts the thread, once. Needs p->lock, or nobody else yet. */
 int pages_fault_start(struct pages *p, struct error *err);
 void pages_fault_stop(struct pages *p);
+
+/* --- pages_guard.c --- */
+
+/* Pages of RAM, whose first byte is at `host`, may be in `shadow` from here on: what is left out of
+ * core dumps is left out there, too. 0 or -errno. */
+int pages_guard_shadow(struct pages *p, uint8_t *shadow, uint8_t *host);
 
 /* --- pages_populate.c --- */
 

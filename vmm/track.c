@@ -60,6 +60,7 @@ int track_start(struct track *t, unsigned what, gpa_t at, uint64_t len, struct e
     if (what & TRACK_ACCESSED && !again) {
         if (t->on & TRACK_ACCESSED)
             rc = watch_stop(t, err);
+        t->on &= ~(unsigned)TRACK_ACCESSED;
         if (rc == 0)
             rc = watch_start(t, at, len, err);
         if (rc < 0)

@@ -37,7 +37,7 @@ struct track {
     uint8_t *shadow; /* where pages are while they are watched, as far from each other as in RAM */
     uint8_t *shadow_map;
     size_t shadow_map_bytes;
-    gpa_t watch_at; /* what is watched */
+    gpa_t watch_at; /* what is watched; the fault thread looks at it meanwhile */
     uint64_t watch_len;
     uint64_t kept_bytes; /* under the map's lock */
     _Atomic uint64_t faults;

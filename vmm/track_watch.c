@@ -157,9 +157,11 @@ static void watch_new(void *ctx, gpa_t at)
         .keep_state = true,
         .set_flags = GP_ACCESSED,
     };
+    uint64_t len = __atomic_load_n(&t->watch_len, __ATOMIC_ACQUIRE);
     struct gp_page page;
 
-    if (at.v - t->watch_at.v >= t->watch_len || gpmap_get(pages_map(t->pages), at, &page) < 0)
+    if (at.v - __atomic_load_n(&t->watch_at.v, __ATOMIC_RELAXED) >= len ||
+        gpmap_get(pages_map(t->pages), at, &page) < 0)
         return;
     at.v &= ~((UINT64_C(1) << page.shift) - 1);
     (void)gpmap_change(pages_map(t->pages), at, UINT64_C(1) << page.shift, &change, NULL);
@@ -209,10 +211,12 @@ static int shadow_create(struct track *t, struct error *err)
     /* Pages are moved to where userfaultfd is told of what is missing, and nowhere else. */
     rc = uffd_register(&t->pages->uffd, t->shadow, t->bytes, UFFDIO_REGISTER_MODE_MISSING);
     if (rc == 0)
+        rc = pages_guard_shadow(t->pages, t->shadow, t->host);
+    if (rc == 0)
         return 0;
     (void)munmap(at, size);
     t->shadow = t->shadow_map = NULL;
-    return error_set(err, rc, "userfaultfd does not take the pages that are watched: %s",
+    return error_set(err, rc, "there is no place for the pages that are watched: %s",
                      strerror(-rc));
 }
 
@@ -313,10 +317,12 @@ int watch_start(struct track *t, gpa_t at, uint64_t len, struct error *err)
         rc = shadow_create(t, err);
     if (rc < 0)
         return rc;
-    t->watch_at = at;
-    t->watch_len = len;
-    t->pages->watch.ctx = t;
-    t->pages->watch.fault = watch_fault;
+    __atomic_store_n(&t->watch_at.v, at.v, __ATOMIC_RELAXED);
+    __atomic_store_n(&t->watch_len, len, __ATOMIC_RELEASE);
+    if (!t->pages->watch.fault) {
+        t->pages->watch.ctx = t;
+        t->pages->watch.fault = watch_fault;
+    }
     /* Pairs with the acquire of the fault thread. */
     __atomic_store_n(&t->pages->watch.fresh, watch_new, __ATOMIC_RELEASE);
     return watch_clear(t, at, len, err);
@@ -363,7 +369,7 @@ int watch_stop(struct track *t, struct error *err)
         if (rc == 0)
             rc = gpmap_change(pages_map(t->pages), slot[i].base, slot[i].size, &forget, NULL);
     }
-    t->watch_len = 0;
+    __atomic_store_n(&t->watch_len, 0, __ATOMIC_RELEASE);
     return rc < 0 ? error_set(err, rc, "a page that was watched can't be brought back: %s",
                               strerror(-rc))
                   : 0;

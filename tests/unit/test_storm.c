@@ -96,7 +96,7 @@ static uint64_t *page_at(uint64_t n)
 /* Page n is the writer's alone whose number is n modulo WRITERS. */
 static void *vcpu(void *arg)
 {
-    uint64_t me = (uintptr_t)arg, seed = t.seed + me + 1;
+    uint64_t me = (uintptr_t)arg, seed = (me + 1) * UINT64_C(0xd1342543de82ef95);
 
     while (!t.stop) {
         (void)pthread_rwlock_rdlock(&t.running);

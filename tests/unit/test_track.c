@@ -9,13 +9,14 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "vmm/track.h"
+#include "vmm/track_impl.h"
 
 #define MIB   (UINT64_C(1) << 20)
 #define PAGE  PAGE_SIZE_4K
@@ -433,6 +434,47 @@ static void dirty_in_a_huge_page(void **state)
     assert_true(flagged(DIRTY, 3 * MIB, PAGE) == PAGE);
 }
 
+/* What the kernel says of the mapping at this address: left out of core dumps. */
+static bool left_out(const uint8_t *at)
+{
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    unsigned long first = 0, end = 0, from, to;
+    bool out = false;
+    char line[512];
+
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps)) {
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            first = from, end = to;
+        if (!strncmp(line, "VmFlags:", 8) && (uintptr_t)at >= first && (uintptr_t)at < end)
+            out = strstr(line, " dd");
+    }
+    (void)fclose(maps);
+    return out;
+}
+
+/* A page that is out is in a core dump no more than it would be at its place. */
+static void watched_pages_are_not_dumped(void **state)
+{
+    const struct pages_config cfg = { .populate = POPULATE_LAZY };
+    struct error err = { "" };
+
+    (void)state;
+    make(MEM_ANON, &cfg);
+    fill(0, 8);
+    assert_int_equal(pages_guard(pages, gpa(5 * PAGE), PAGE, PAGE_GUARD_NODUMP, &err), 0);
+    watch(0, RAM);
+    assert_int_equal(pages_guard(pages, gpa(3 * PAGE), PAGE, PAGE_GUARD_NODUMP, &err), 0);
+    for (uint64_t i = 0; i < 8; i++) {
+        assert_int_equal(left_out(ram + i * PAGE), i == 3 || i == 5);
+        assert_int_equal(left_out(track->shadow + i * PAGE), i == 3 || i == 5);
+    }
+    check(0, 8);
+    assert_int_equal(pages_guard(pages, gpa(0), 8 * PAGE, PAGE_GUARD_OFF, &err), 0);
+    for (uint64_t i = 0; i < 8; i++)
+        assert_false(left_out(ram + i * PAGE) || left_out(track->shadow + i * PAGE));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -446,6 +488,7 @@ int main(void)
         cmocka_unit_test_teardown(nothing_lost_memfd, unmake),
         cmocka_unit_test_teardown(nothing_lost_anon, unmake),
         cmocka_unit_test_teardown(nothing_lost_thp, unmake),
+        cmocka_unit_test_teardown(watched_pages_are_not_dumped, unmake),
         cmocka_unit_test_teardown(dirty, unmake),
         cmocka_unit_test_teardown(dirty_in_a_huge_page, unmake),
     };
