@@ -125,8 +125,8 @@ static bool libnuma_symbol(void *handle, const char *name, void *where)
     return symbol;
 }
 
-/* Loaded where memory is to be placed and nowhere else: its constructor makes dozens of system calls,
- * which each start of a VM would pay for. It stays until the process ends. */
+/* Loaded where memory is to be placed and nowhere else: its constructor makes dozens of system
+ * calls, which each start of a VM would pay for. It stays until the process ends. */
 static bool libnuma_load(struct libnuma *lib, struct error *err)
 {
     void *handle = dlopen("libnuma.so.1", RTLD_NOW | RTLD_LOCAL);
