@@ -169,11 +169,35 @@ static void watch_new(void *ctx, gpa_t at)
 
 /* --- start, clear, stop ----------------------------------------------------------------- */
 
+/* What the kernel's userfaultfd can do, also while there is none: what can't be done is refused
+ * before a range is managed for it, which it would stay. */
+static int features_find(const struct track *t, uint64_t *features, struct error *err)
+{
+    const uint64_t wanted =
+        UFFD_FEATURE_MOVE | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MINOR_HUGETLBFS;
+    struct uffd probe = { .fd = -1 };
+    int rc;
+
+    if (t->pages->uffd.fd >= 0) {
+        *features = t->pages->uffd.features;
+        return 0;
+    }
+    rc = uffd_open(&probe, wanted, err);
+    if (rc < 0)
+        return rc;
+    *features = probe.features;
+    uffd_close(&probe);
+    return 0;
+}
+
 static int method_find(struct track *t, enum mem_backing backing, struct error *err)
 {
-    uint64_t f = t->pages->uffd.features;
+    uint64_t f;
+    int rc = features_find(t, &f, err);
     bool hugetlb = mem_backing_page(backing) != PAGE_SIZE_4K;
 
+    if (rc < 0)
+        return rc;
     if (backing == MEM_MEMFD || hugetlb) {
         if (!(f & (hugetlb ? UFFD_FEATURE_MINOR_HUGETLBFS : UFFD_FEATURE_MINOR_SHMEM)))
             return error_set(err, -ENOTSUP,
@@ -310,9 +334,9 @@ int watch_start(struct track *t, gpa_t at, uint64_t len, struct error *err)
     if (t->pages->cfg.lock)
         return error_set(err, -EBUSY,
                          "accessed pages can't be told of memory that is locked (--lock)");
-    rc = manage_ram(t, at, len, err);
+    rc = method_find(t, slot[0].backing, err);
     if (rc == 0)
-        rc = method_find(t, slot[0].backing, err);
+        rc = manage_ram(t, at, len, err);
     if (rc == 0)
         rc = shadow_create(t, err);
     if (rc < 0)
