@@ -18,100 +18,8 @@
 
 #include <cmocka.h>
 
-#include "vmm/pages.h"
+#include "tests/unit/pages_fixture.h"
 #include "vmm/pages_impl.h"
-
-#define KIB  UINT64_C(1024)
-#define MIB  (UINT64_C(1) << 20)
-#define PAGE PAGE_SIZE_4K
-
-struct world {
-    struct memory *mem;
-    struct pages *pages;
-    char failure[256]; /* what on_fail() said */
-    pthread_mutex_t lock;
-    pthread_cond_t said;
-};
-
-static void on_fail(void *ctx, const char *why)
-{
-    struct world *w = ctx;
-
-    (void)pthread_mutex_lock(&w->lock);
-    (void)snprintf(w->failure, sizeof(w->failure), "%s", why);
-    (void)pthread_cond_signal(&w->said);
-    (void)pthread_mutex_unlock(&w->lock);
-}
-
-static void make(struct world *w, uint64_t bytes, enum mem_backing backing,
-                 const struct pages_config *cfg)
-{
-    struct error err = { "" };
-    int rc;
-
-    memset(w, 0, sizeof(*w));
-    (void)pthread_mutex_init(&w->lock, NULL);
-    (void)pthread_cond_init(&w->said, NULL);
-    rc = memory_create(&w->mem, bytes, backing, &err);
-    if (rc == 0)
-        rc = pages_create(&w->pages, w->mem, cfg, on_fail, w, &err);
-    if (rc == -EPERM || rc == -ENOSYS || (rc == -ENOMEM && backing >= MEM_HUGETLB_2M) ||
-        (rc < 0 && backing == MEM_THP)) {
-        memory_destroy(w->mem);
-        print_message("skipped: %s\n", err.text);
-        skip();
-    }
-    if (rc < 0)
-        fail_msg("%s", err.text);
-}
-
-static void drop(struct world *w)
-{
-    pages_destroy(w->pages);
-    memory_destroy(w->mem);
-    (void)pthread_cond_destroy(&w->said);
-    (void)pthread_mutex_destroy(&w->lock);
-}
-
-static struct pages_config lazy(uint64_t around)
-{
-    return (struct pages_config){ .populate = POPULATE_LAZY, .fault_around = around };
-}
-
-static volatile uint8_t *at(struct world *w, uint64_t address)
-{
-    return memory_at(w->mem, gpa(address), 1);
-}
-
-/*
- * Until the fault thread is through with all that it has heard: the toucher is woken by the ioctl
- * that installs the page, a moment before map and counters say so.
- */
-static void settle(struct world *w)
-{
-    const struct pages_counters *c = &w->pages->count;
-
-    while (c->served != c->missing + c->minor + c->wp)
-        (void)sched_yield();
-}
-
-static struct pages_stat stat_of(struct world *w)
-{
-    struct pages_stat s;
-
-    settle(w);
-    pages_stat(w->pages, &s);
-    return s;
-}
-
-static struct gp_page page_of(struct world *w, uint64_t address)
-{
-    struct gp_page page;
-
-    settle(w);
-    assert_int_equal(gpmap_get(pages_map(w->pages), gpa(address), &page), 0);
-    return page;
-}
 
 /* --- lazy ------------------------------------------------------------------------------------- */
 
@@ -124,22 +32,23 @@ static void one_message_a_window(void **state)
     (void)state;
     for (size_t i = 0; i < 5; i++) {
         for (size_t b = 0; b < 2; b++) {
-            struct pages_config cfg = lazy(around[i]);
+            struct pages_config cfg = lazy_config(around[i]);
             uint64_t windows = 64 * PAGE > around[i] ? 64 * PAGE / around[i] : 1;
             struct world w;
 
-            make(&w, 16 * MIB, backing[b], &cfg);
+            world_make(&w, 16 * MIB, backing[b], &cfg);
             for (uint64_t n = 0; n < 64; n++)
-                *at(&w, n * PAGE) = (uint8_t)(n + 1);
-            assert_int_equal(stat_of(&w).faults_missing, windows);
-            assert_int_equal(stat_of(&w).faults_spurious, 0);
-            assert_int_equal(stat_of(&w).around_bytes, windows * (around[i] - PAGE));
-            assert_int_equal(stat_of(&w).map.bytes[GP_PRESENT], windows * around[i]);
-            assert_int_equal(stat_of(&w).map.bytes[GP_UNTOUCHED], 16 * MIB - windows * around[i]);
+                *world_at(&w, n * PAGE) = (uint8_t)(n + 1);
+            assert_int_equal(world_stat(&w).faults_missing, windows);
+            assert_int_equal(world_stat(&w).faults_spurious, 0);
+            assert_int_equal(world_stat(&w).around_bytes, windows * (around[i] - PAGE));
+            assert_int_equal(world_stat(&w).map.bytes[GP_PRESENT], windows * around[i]);
+            assert_int_equal(world_stat(&w).map.bytes[GP_UNTOUCHED],
+                             16 * MIB - windows * around[i]);
             for (uint64_t n = 0; n < 64; n++)
-                assert_int_equal(*at(&w, n * PAGE), n + 1);
-            assert_int_equal(page_of(&w, windows * around[i]).state, GP_UNTOUCHED);
-            drop(&w);
+                assert_int_equal(*world_at(&w, n * PAGE), n + 1);
+            assert_int_equal(world_page(&w, windows * around[i]).state, GP_UNTOUCHED);
+            world_drop(&w);
         }
     }
 }
@@ -147,40 +56,40 @@ static void one_message_a_window(void **state)
 /* A window is aligned, not centred: the last page of one brings in what is before it. */
 static void windows_are_aligned(void **state)
 {
-    struct pages_config cfg = lazy(64 * KIB);
+    struct pages_config cfg = lazy_config(64 * KIB);
     struct world w;
 
     (void)state;
-    make(&w, 16 * MIB, MEM_ANON, &cfg);
-    *at(&w, 3 * 64 * KIB - 1) = 1;
+    world_make(&w, 16 * MIB, MEM_ANON, &cfg);
+    *world_at(&w, 3 * 64 * KIB - 1) = 1;
     for (uint64_t n = 0; n < 64; n++)
-        assert_int_equal(page_of(&w, n * PAGE).state,
+        assert_int_equal(world_page(&w, n * PAGE).state,
                          n >= 32 && n < 48 ? GP_PRESENT : GP_UNTOUCHED);
-    drop(&w);
+    world_drop(&w);
 }
 
 static void reads_get_the_zero_page(void **state)
 {
-    struct pages_config cfg = lazy(16 * KIB);
+    struct pages_config cfg = lazy_config(16 * KIB);
     struct world w;
 
     (void)state;
-    make(&w, 4 * MIB, MEM_ANON, &cfg);
-    assert_int_equal(*at(&w, 5 * PAGE), 0);
-    assert_int_equal(stat_of(&w).map.bytes[GP_ZERO], 16 * KIB);
-    assert_int_equal(stat_of(&w).map.bytes[GP_PRESENT], 0);
-    assert_int_equal(page_of(&w, 4 * PAGE).state, GP_ZERO);
+    world_make(&w, 4 * MIB, MEM_ANON, &cfg);
+    assert_int_equal(*world_at(&w, 5 * PAGE), 0);
+    assert_int_equal(world_stat(&w).map.bytes[GP_ZERO], 16 * KIB);
+    assert_int_equal(world_stat(&w).map.bytes[GP_PRESENT], 0);
+    assert_int_equal(world_page(&w, 4 * PAGE).state, GP_ZERO);
     /* Written, it is a page of its own; the kernel makes it so without a word, and learning tells.
      */
-    *at(&w, 5 * PAGE) = 7;
-    assert_int_equal(stat_of(&w).faults_missing, 1);
+    *world_at(&w, 5 * PAGE) = 7;
+    assert_int_equal(world_stat(&w).faults_missing, 1);
     if (pages_learn(w.pages, gpa(0), 4 * MIB) == 0) {
-        assert_int_equal(page_of(&w, 5 * PAGE).state, GP_PRESENT);
-        assert_int_equal(page_of(&w, 4 * PAGE).state, GP_ZERO);
-        assert_int_equal(page_of(&w, 8 * PAGE).state, GP_UNTOUCHED);
+        assert_int_equal(world_page(&w, 5 * PAGE).state, GP_PRESENT);
+        assert_int_equal(world_page(&w, 4 * PAGE).state, GP_ZERO);
+        assert_int_equal(world_page(&w, 8 * PAGE).state, GP_UNTOUCHED);
     }
-    assert_int_equal(*at(&w, 5 * PAGE), 7);
-    drop(&w);
+    assert_int_equal(*world_at(&w, 5 * PAGE), 7);
+    world_drop(&w);
 }
 
 /* What is there already is passed over: page 5 alone first, then a window around it. */
@@ -190,104 +99,104 @@ static void a_window_fills_what_is_missing(void **state)
         .from = GP_ANY,
         .to = { .state = GP_UNTOUCHED, .shift = PAGE_SHIFT_4K },
     };
-    struct pages_config cfg = lazy(64 * KIB);
+    struct pages_config cfg = lazy_config(64 * KIB);
     struct world w;
 
     (void)state;
-    make(&w, 4 * MIB, MEM_ANON, &cfg);
+    world_make(&w, 4 * MIB, MEM_ANON, &cfg);
     for (uint64_t n = 0; n < 16; n++)
-        *at(&w, n * PAGE) = (uint8_t)(n + 1);
+        *world_at(&w, n * PAGE) = (uint8_t)(n + 1);
     /* Discard pages 0-3 and 8 as a balloon would: at the host, then in the map. */
-    assert_int_equal(madvise((void *)at(&w, 0), 4 * PAGE, MADV_DONTNEED), 0);
-    assert_int_equal(madvise((void *)at(&w, 8 * PAGE), PAGE, MADV_DONTNEED), 0);
+    assert_int_equal(madvise((void *)world_at(&w, 0), 4 * PAGE, MADV_DONTNEED), 0);
+    assert_int_equal(madvise((void *)world_at(&w, 8 * PAGE), PAGE, MADV_DONTNEED), 0);
     assert_int_equal(gpmap_change(pages_map(w.pages), gpa(0), 4 * PAGE, &gone, NULL), 0);
     assert_int_equal(gpmap_change(pages_map(w.pages), gpa(8 * PAGE), PAGE, &gone, NULL), 0);
-    assert_int_equal(*at(&w, 8 * PAGE), 0);
-    assert_int_equal(stat_of(&w).faults_missing, 2);
+    assert_int_equal(*world_at(&w, 8 * PAGE), 0);
+    assert_int_equal(world_stat(&w).faults_missing, 2);
     for (uint64_t n = 0; n < 16; n++)
-        assert_int_equal(*at(&w, n * PAGE), n < 4 || n == 8 ? 0 : n + 1);
-    assert_int_equal(stat_of(&w).faults_missing, 2);
-    drop(&w);
+        assert_int_equal(*world_at(&w, n * PAGE), n < 4 || n == 8 ? 0 : n + 1);
+    assert_int_equal(world_stat(&w).faults_missing, 2);
+    world_drop(&w);
 }
 
 /* Lost behind the map's back, and EEXIST: the faulter goes on in both cases, and is counted. */
 static void a_lost_page_does_not_hang(void **state)
 {
-    struct pages_config cfg = lazy(64 * KIB);
+    struct pages_config cfg = lazy_config(64 * KIB);
     struct world w;
 
     (void)state;
-    make(&w, 4 * MIB, MEM_ANON, &cfg);
-    *at(&w, 0) = 1;
-    assert_int_equal(madvise((void *)at(&w, 0), PAGE, MADV_DONTNEED), 0);
-    assert_int_equal(*at(&w, 0), 0);
-    assert_int_equal(stat_of(&w).faults_missing, 2);
-    assert_int_equal(stat_of(&w).faults_spurious, 1);
-    drop(&w);
+    world_make(&w, 4 * MIB, MEM_ANON, &cfg);
+    *world_at(&w, 0) = 1;
+    assert_int_equal(madvise((void *)world_at(&w, 0), PAGE, MADV_DONTNEED), 0);
+    assert_int_equal(*world_at(&w, 0), 0);
+    assert_int_equal(world_stat(&w).faults_missing, 2);
+    assert_int_equal(world_stat(&w).faults_spurious, 1);
+    world_drop(&w);
 }
 
 static void the_kernel_faults_too(void **state)
 {
-    struct pages_config cfg = lazy(4 * KIB);
+    struct pages_config cfg = lazy_config(4 * KIB);
     struct world w;
     int fd[2];
 
     (void)state;
-    make(&w, 4 * MIB, MEM_ANON, &cfg);
+    world_make(&w, 4 * MIB, MEM_ANON, &cfg);
     assert_int_equal(pipe(fd), 0);
     assert_int_equal(write(fd[1], "twofold", 7), 7);
-    assert_int_equal(read(fd[0], (void *)at(&w, MIB), 7), 7); /* copy_to_user() faults */
-    assert_memory_equal((const void *)at(&w, MIB), "twofold", 7);
-    assert_int_equal(stat_of(&w).faults_missing, 1);
+    assert_int_equal(read(fd[0], (void *)world_at(&w, MIB), 7), 7); /* copy_to_user() faults */
+    assert_memory_equal((const void *)world_at(&w, MIB), "twofold", 7);
+    assert_int_equal(world_stat(&w).faults_missing, 1);
     (void)close(fd[0]);
     (void)close(fd[1]);
-    drop(&w);
+    world_drop(&w);
 }
 
 static void huge_blocks_get_huge_pages(void **state)
 {
-    struct pages_config cfg = lazy(64 * KIB);
+    struct pages_config cfg = lazy_config(64 * KIB);
     struct world w;
 
     (void)state;
-    make(&w, 8 * MIB, MEM_THP, &cfg);
-    *at(&w, 2 * MIB + 12345) = 9;
-    assert_int_equal(stat_of(&w).faults_missing, 1);
-    if (stat_of(&w).huge_installed == 0) {
-        drop(&w);
+    world_make(&w, 8 * MIB, MEM_THP, &cfg);
+    *world_at(&w, 2 * MIB + 12345) = 9;
+    assert_int_equal(world_stat(&w).faults_missing, 1);
+    if (world_stat(&w).huge_installed == 0) {
+        world_drop(&w);
         print_message("skipped: this host has no huge page at the moment\n");
         skip();
     }
-    assert_int_equal(stat_of(&w).map.present_2m, 2 * MIB);
-    assert_int_equal(stat_of(&w).map.bytes[GP_PRESENT], 2 * MIB);
-    assert_int_equal(page_of(&w, 3 * MIB).shift, PAGE_SHIFT_2M);
-    assert_int_equal(*at(&w, 2 * MIB + 12345), 9);
+    assert_int_equal(world_stat(&w).map.present_2m, 2 * MIB);
+    assert_int_equal(world_stat(&w).map.bytes[GP_PRESENT], 2 * MIB);
+    assert_int_equal(world_page(&w, 3 * MIB).shift, PAGE_SHIFT_2M);
+    assert_int_equal(*world_at(&w, 2 * MIB + 12345), 9);
     for (uint64_t n = 0; n < 512; n++) /* all of it is there: no message more */
-        assert_int_equal(*at(&w, 2 * MIB + n * PAGE), 0);
-    assert_int_equal(stat_of(&w).faults_missing, 1);
-    drop(&w);
+        assert_int_equal(*world_at(&w, 2 * MIB + n * PAGE), 0);
+    assert_int_equal(world_stat(&w).faults_missing, 1);
+    world_drop(&w);
 }
 
 /* The same without UFFDIO_MOVE, as Linux before 6.8 has it: populated while unregistered. */
 static void huge_pages_without_move(void **state)
 {
-    struct pages_config cfg = lazy(64 * KIB);
+    struct pages_config cfg = lazy_config(64 * KIB);
     struct world w;
 
     (void)state;
-    make(&w, 8 * MIB, MEM_THP, &cfg);
+    world_make(&w, 8 * MIB, MEM_THP, &cfg);
     if (w.pages->staging) { /* nobody faults yet: the thread doesn't look */
         (void)munmap(w.pages->staging, PAGE_SIZE_2M);
         w.pages->staging = NULL;
     }
-    *at(&w, 4 * MIB) = 1;
-    assert_int_equal(stat_of(&w).faults_missing, 1);
-    assert_int_equal(stat_of(&w).map.bytes[GP_PRESENT], 2 * MIB);
-    assert_int_equal(page_of(&w, 4 * MIB).shift,
-                     stat_of(&w).huge_installed ? PAGE_SHIFT_2M : PAGE_SHIFT_4K);
-    *at(&w, 6 * MIB) = 1; /* registered again: this one is seen */
-    assert_int_equal(stat_of(&w).faults_missing, 2);
-    drop(&w);
+    *world_at(&w, 4 * MIB) = 1;
+    assert_int_equal(world_stat(&w).faults_missing, 1);
+    assert_int_equal(world_stat(&w).map.bytes[GP_PRESENT], 2 * MIB);
+    assert_int_equal(world_page(&w, 4 * MIB).shift,
+                     world_stat(&w).huge_installed ? PAGE_SHIFT_2M : PAGE_SHIFT_4K);
+    *world_at(&w, 6 * MIB) = 1; /* registered again: this one is seen */
+    assert_int_equal(world_stat(&w).faults_missing, 2);
+    world_drop(&w);
 }
 
 /* A part that cuts a block can't have it whole: small pages, within the part. */
@@ -298,47 +207,47 @@ static void a_cut_block_gets_small_pages(void **state)
 
     (void)state;
     cfg.range[0] = (struct populate_range){ gpa(MIB + 8 * KIB), MIB, POPULATE_LAZY };
-    make(&w, 8 * MIB, MEM_THP, &cfg);
-    *at(&w, MIB + 8 * KIB) = 1;
-    assert_int_equal(stat_of(&w).faults_missing, 1);
-    assert_int_equal(stat_of(&w).huge_installed, 0);
-    assert_int_equal(stat_of(&w).map.bytes[GP_PRESENT], 56 * KIB); /* 64K less what is before */
-    *at(&w, 4 * MIB) = 1;                                          /* the kernel's */
-    assert_int_equal(stat_of(&w).faults_missing, 1);
-    drop(&w);
+    world_make(&w, 8 * MIB, MEM_THP, &cfg);
+    *world_at(&w, MIB + 8 * KIB) = 1;
+    assert_int_equal(world_stat(&w).faults_missing, 1);
+    assert_int_equal(world_stat(&w).huge_installed, 0);
+    assert_int_equal(world_stat(&w).map.bytes[GP_PRESENT], 56 * KIB); /* 64K less what is before */
+    *world_at(&w, 4 * MIB) = 1;                                       /* the kernel's */
+    assert_int_equal(world_stat(&w).faults_missing, 1);
+    world_drop(&w);
 }
 
 static void hugetlb_comes_by_whole_pages(void **state)
 {
-    struct pages_config cfg = lazy(64 * KIB);
+    struct pages_config cfg = lazy_config(64 * KIB);
     struct world w;
 
     (void)state;
-    make(&w, 4 * MIB, MEM_HUGETLB_2M, &cfg);
-    *at(&w, 3 * MIB) = 5;
-    assert_int_equal(stat_of(&w).faults_missing + stat_of(&w).faults_minor, 1);
-    assert_int_equal(stat_of(&w).map.present_2m, 2 * MIB);
-    assert_int_equal(stat_of(&w).huge_installed, 1);
-    assert_int_equal(*at(&w, 2 * MIB), 0);
-    assert_int_equal(*at(&w, 3 * MIB), 5);
-    drop(&w);
+    world_make(&w, 4 * MIB, MEM_HUGETLB_2M, &cfg);
+    *world_at(&w, 3 * MIB) = 5;
+    assert_int_equal(world_stat(&w).faults_missing + world_stat(&w).faults_minor, 1);
+    assert_int_equal(world_stat(&w).map.present_2m, 2 * MIB);
+    assert_int_equal(world_stat(&w).huge_installed, 1);
+    assert_int_equal(*world_at(&w, 2 * MIB), 0);
+    assert_int_equal(*world_at(&w, 3 * MIB), 5);
+    world_drop(&w);
 }
 
 /* A page of a memfd that exists but isn't mapped: a minor fault, whose content is kept. */
 static void minor_faults_keep_content(void **state)
 {
-    struct pages_config cfg = lazy(4 * KIB);
+    struct pages_config cfg = lazy_config(4 * KIB);
     struct world w;
 
     (void)state;
-    make(&w, 4 * MIB, MEM_MEMFD, &cfg);
-    *at(&w, MIB) = 42;
-    assert_int_equal(madvise((void *)at(&w, MIB), PAGE, MADV_DONTNEED), 0); /* unmaps only */
-    assert_int_equal(*at(&w, MIB), 42);
-    assert_int_equal(stat_of(&w).faults_missing, 1);
-    assert_int_equal(stat_of(&w).faults_minor, 1);
-    assert_int_equal(page_of(&w, MIB).state, GP_PRESENT);
-    drop(&w);
+    world_make(&w, 4 * MIB, MEM_MEMFD, &cfg);
+    *world_at(&w, MIB) = 42;
+    assert_int_equal(madvise((void *)world_at(&w, MIB), PAGE, MADV_DONTNEED), 0); /* unmaps only */
+    assert_int_equal(*world_at(&w, MIB), 42);
+    assert_int_equal(world_stat(&w).faults_missing, 1);
+    assert_int_equal(world_stat(&w).faults_minor, 1);
+    assert_int_equal(world_page(&w, MIB).state, GP_PRESENT);
+    world_drop(&w);
 }
 
 /* --- many threads --------------------------------------------------------------------------- */
@@ -358,20 +267,20 @@ static void *touch_all(void *arg)
     for (uint64_t n = 0; n < SHARED; n++) {
         uint64_t page = t->id & 1 ? SHARED - 1 - n : n;
 
-        *at(t->w, page * PAGE + t->id) = (uint8_t)(page + t->id);
+        *world_at(t->w, page * PAGE + t->id) = (uint8_t)(page + t->id);
     }
     return NULL;
 }
 
 static void threads_lose_nothing(void **state)
 {
-    struct pages_config cfg = lazy(8 * KIB);
+    struct pages_config cfg = lazy_config(8 * KIB);
     struct toucher t[THREADS];
     pthread_t thread[THREADS];
     struct world w;
 
     (void)state;
-    make(&w, 16 * MIB, MEM_ANON, &cfg);
+    world_make(&w, 16 * MIB, MEM_ANON, &cfg);
     for (unsigned i = 0; i < THREADS; i++) {
         t[i] = (struct toucher){ &w, i };
         assert_int_equal(pthread_create(&thread[i], NULL, touch_all, &t[i]), 0);
@@ -380,35 +289,35 @@ static void threads_lose_nothing(void **state)
         (void)pthread_join(thread[i], NULL);
     for (uint64_t n = 0; n < SHARED; n++)
         for (unsigned i = 0; i < THREADS; i++)
-            assert_int_equal(*at(&w, n * PAGE + i), (uint8_t)(n + i));
+            assert_int_equal(*world_at(&w, n * PAGE + i), (uint8_t)(n + i));
     /* Two in one window at once may both be heard, but only one of them installs. */
-    assert_int_equal(stat_of(&w).faults_missing - stat_of(&w).faults_spurious, SHARED / 2);
-    assert_int_equal(stat_of(&w).map.bytes[GP_PRESENT], SHARED * PAGE);
-    drop(&w);
+    assert_int_equal(world_stat(&w).faults_missing - world_stat(&w).faults_spurious, SHARED / 2);
+    assert_int_equal(world_stat(&w).map.bytes[GP_PRESENT], SHARED * PAGE);
+    world_drop(&w);
 }
 
 /* --- a handler that fails ---------------------------------------------------------- */
 
 static void a_failed_handler_lets_go(void **state)
 {
-    struct pages_config cfg = lazy(4 * KIB);
+    struct pages_config cfg = lazy_config(4 * KIB);
     struct world w;
 
     (void)state;
-    make(&w, 4 * MIB, MEM_ANON, &cfg);
+    world_make(&w, 4 * MIB, MEM_ANON, &cfg);
     /* Its source of zeros vanishes: UFFDIO_COPY fails with EFAULT. */
     (void)munmap(w.pages->zeros, cfg.fault_around);
-    *at(&w, MIB) = 3; /* comes back all the same: served by the kernel */
-    assert_int_equal(*at(&w, MIB), 3);
+    *world_at(&w, MIB) = 3; /* comes back all the same: served by the kernel */
+    assert_int_equal(*world_at(&w, MIB), 3);
     (void)pthread_mutex_lock(&w.lock);
     while (!w.failure[0])
         (void)pthread_cond_wait(&w.said, &w.lock);
     (void)pthread_mutex_unlock(&w.lock);
     assert_non_null(strstr(w.failure, "gpa 0x100000"));
     assert_non_null(strstr(w.failure, "anon"));
-    *at(&w, 2 * MIB) = 4; /* nobody waits for a thread that is gone */
+    *world_at(&w, 2 * MIB) = 4; /* nobody waits for a thread that is gone */
     w.pages->zeros = NULL;
-    drop(&w);
+    world_drop(&w);
 }
 
 /* --- kernel, eager, lock ----------------------------------------------------------- */
@@ -419,12 +328,12 @@ static void kernel_managed_costs_nothing(void **state)
     struct world w;
 
     (void)state;
-    make(&w, 256 * MIB, MEM_ANON, &cfg);
+    world_make(&w, 256 * MIB, MEM_ANON, &cfg);
     assert_int_equal(w.pages->uffd.fd, -1);
     assert_false(w.pages->thread_started);
-    assert_true(stat_of(&w).map.tables <= 4);
+    assert_true(world_stat(&w).map.tables <= 4);
     assert_false(pages_managed(w.pages, gpa(0), PAGE));
-    drop(&w);
+    world_drop(&w);
 }
 
 static uint64_t resident(struct world *w, uint64_t first, uint64_t len)
@@ -432,7 +341,7 @@ static uint64_t resident(struct world *w, uint64_t first, uint64_t len)
     static unsigned char in[64 * 256];
     uint64_t n = 0;
 
-    assert_int_equal(mincore((void *)at(w, first), len, in), 0);
+    assert_int_equal(mincore((void *)world_at(w, first), len, in), 0);
     for (uint64_t i = 0; i < len / PAGE; i++)
         n += in[i] & 1;
     return n * PAGE;
@@ -447,9 +356,9 @@ static void eager_parts_are_there(void **state)
     (void)state;
     cfg.range[0] = (struct populate_range){ gpa(8 * MIB), 4 * MIB, POPULATE_EAGER };
     cfg.range[1] = (struct populate_range){ gpa(0), MIB, POPULATE_KERNEL };
-    make(&w, 32 * MIB, MEM_ANON, &cfg);
+    world_make(&w, 32 * MIB, MEM_ANON, &cfg);
     assert_int_equal(resident(&w, 8 * MIB, 4 * MIB), 4 * MIB);
-    assert_int_equal(stat_of(&w).populate_bytes, 4 * MIB);
+    assert_int_equal(world_stat(&w).populate_bytes, 4 * MIB);
     assert_true(pages_range(w.pages, 3, &range));
     assert_int_equal(range.base.v, 12 * MIB);
     assert_int_equal(range.policy, POPULATE_LAZY);
@@ -457,12 +366,12 @@ static void eager_parts_are_there(void **state)
     assert_false(pages_range(w.pages, 4, &range));
     assert_true(pages_managed(w.pages, gpa(MIB), 7 * MIB));
     assert_false(pages_managed(w.pages, gpa(MIB), 8 * MIB));
-    *at(&w, 0) = 1;
-    *at(&w, 9 * MIB) = 1;
-    assert_int_equal(stat_of(&w).faults_missing, 0);
-    *at(&w, 12 * MIB) = 1;
-    assert_int_equal(stat_of(&w).faults_missing, 1);
-    drop(&w);
+    *world_at(&w, 0) = 1;
+    *world_at(&w, 9 * MIB) = 1;
+    assert_int_equal(world_stat(&w).faults_missing, 0);
+    *world_at(&w, 12 * MIB) = 1;
+    assert_int_equal(world_stat(&w).faults_missing, 1);
+    world_drop(&w);
 }
 
 static void locked_memory_is_locked(void **state)
@@ -471,13 +380,13 @@ static void locked_memory_is_locked(void **state)
     struct world w;
 
     (void)state;
-    make(&w, 8 * MIB, MEM_ANON, &cfg);
+    world_make(&w, 8 * MIB, MEM_ANON, &cfg);
     assert_int_equal(resident(&w, 0, 8 * MIB), 8 * MIB);
-    assert_int_equal(stat_of(&w).locked_bytes, 8 * MIB);
-    assert_true(page_of(&w, 5 * MIB).flags & GP_LOCKED);
+    assert_int_equal(world_stat(&w).locked_bytes, 8 * MIB);
+    assert_true(world_page(&w, 5 * MIB).flags & GP_LOCKED);
     /* Locked pages can't be thrown away. */
-    assert_int_equal(madvise((void *)at(&w, 0), PAGE, MADV_DONTNEED), -1);
-    drop(&w);
+    assert_int_equal(madvise((void *)world_at(&w, 0), PAGE, MADV_DONTNEED), -1);
+    world_drop(&w);
 }
 
 /* What was touched before a range becomes managed is known afterwards, and what comes then seen. */
@@ -488,23 +397,23 @@ static void a_range_becomes_managed(void **state)
     struct world w;
 
     (void)state;
-    make(&w, 8 * MIB, MEM_ANON, &cfg);
-    *at(&w, 2 * MIB) = 1;
+    world_make(&w, 8 * MIB, MEM_ANON, &cfg);
+    *world_at(&w, 2 * MIB) = 1;
     if (pages_manage(w.pages, gpa(MIB), 4 * MIB, &err) < 0) {
-        drop(&w);
+        world_drop(&w);
         print_message("skipped: %s\n", err.text);
         skip();
     }
-    assert_int_equal(page_of(&w, 2 * MIB).state, GP_PRESENT);
-    assert_int_equal(page_of(&w, 2 * MIB + PAGE).state, GP_UNTOUCHED);
-    *at(&w, 2 * MIB + PAGE) = 2;
-    *at(&w, 6 * MIB) = 2;
-    assert_int_equal(stat_of(&w).faults_missing, 1);
-    assert_int_equal(*at(&w, 2 * MIB), 1);
+    assert_int_equal(world_page(&w, 2 * MIB).state, GP_PRESENT);
+    assert_int_equal(world_page(&w, 2 * MIB + PAGE).state, GP_UNTOUCHED);
+    *world_at(&w, 2 * MIB + PAGE) = 2;
+    *world_at(&w, 6 * MIB) = 2;
+    assert_int_equal(world_stat(&w).faults_missing, 1);
+    assert_int_equal(*world_at(&w, 2 * MIB), 1);
     assert_true(pages_managed(w.pages, gpa(MIB), 4 * MIB));
     assert_int_equal(pages_manage(w.pages, gpa(MIB), 4 * MIB, &err), 0); /* idempotent */
     assert_int_equal(pages_manage(w.pages, gpa(6 * MIB), 4 * MIB, &err), -EINVAL);
-    drop(&w);
+    world_drop(&w);
 }
 
 static void refused(uint64_t bytes, enum mem_backing backing, const struct pages_config *cfg,
@@ -515,7 +424,7 @@ static void refused(uint64_t bytes, enum mem_backing backing, const struct pages
     struct error err = { "" };
 
     assert_int_equal(memory_create(&mem, bytes, backing, &err), 0);
-    assert_int_equal(pages_create(&pages, mem, cfg, on_fail, NULL, &err), -EINVAL);
+    assert_int_equal(pages_create(&pages, mem, cfg, world_on_fail, NULL, &err), -EINVAL);
     assert_null(pages);
     if (!strstr(err.text, word))
         fail_msg("no '%s' in: %s", word, err.text);
@@ -556,146 +465,6 @@ static void bad_ranges_are_refused(void **state)
         "0x100000000-0x100100000");
 }
 
-/* --- guards ------------------------------------------------------------------------ */
-
-static void guards_shut_the_gate(void **state)
-{
-    const enum mem_backing backing[] = { MEM_ANON, MEM_MEMFD };
-    struct pages_config cfg = lazy(4 * KIB);
-    struct error err;
-
-    (void)state;
-    for (size_t b = 0; b < 2; b++) {
-        uint8_t byte = 1;
-        struct world w;
-
-        make(&w, 8 * MIB, backing[b], &cfg);
-        *at(&w, MIB) = 11;
-        assert_int_equal(pages_guard(w.pages, gpa(MIB), 2 * PAGE, PAGE_GUARD_ACCESS, &err), 0);
-        assert_null(at(&w, MIB));
-        assert_null(memory_at(w.mem, gpa(MIB - 1), 2));
-        assert_null(memory_at(w.mem, gpa(MIB + 2 * PAGE - 1), 8));
-        assert_non_null(at(&w, MIB - 1));
-        assert_non_null(at(&w, MIB + 2 * PAGE));
-        assert_int_equal(memory_read(w.mem, gpa(MIB + 5), &byte, 1), -EFAULT);
-        assert_int_equal(memory_write(w.mem, gpa(MIB + 5), &byte, 1), -EFAULT);
-        assert_int_equal(page_of(&w, MIB).state, GP_GUARDED);
-        assert_int_equal(page_of(&w, MIB + PAGE).state, GP_GUARDED);
-        assert_true(page_of(&w, MIB).flags & GP_NODUMP);
-        assert_int_equal(stat_of(&w).map.bytes[GP_GUARDED], 2 * PAGE);
-        /* Half of it opens again; each page is what it was. */
-        assert_int_equal(pages_guard(w.pages, gpa(MIB), PAGE, PAGE_GUARD_OFF, &err), 0);
-        assert_int_equal(*at(&w, MIB), 11);
-        assert_int_equal(page_of(&w, MIB).state, GP_PRESENT);
-        assert_null(at(&w, MIB + PAGE));
-        assert_int_equal(pages_guard(w.pages, gpa(MIB), 2 * PAGE, PAGE_GUARD_OFF, &err), 0);
-        assert_int_equal(page_of(&w, MIB + PAGE).state, GP_UNTOUCHED);
-        *at(&w, MIB + PAGE) = 12;
-        assert_int_equal(stat_of(&w).faults_missing, 2);
-        assert_false(memory_guarded(w.mem, gpa(0), 8 * MIB));
-        drop(&w);
-    }
-}
-
-/* Against a byte for each page. */
-static void guards_agree_with_a_plain_model(void **state)
-{
-    enum { PAGES = 64 };
-    const struct pages_config cfg = { .populate = POPULATE_KERNEL };
-    uint8_t model[PAGES] = { 0 };
-    struct error err;
-    unsigned seed = 1;
-    struct world w;
-
-    (void)state;
-    make(&w, PAGES * PAGE > 2 * MIB ? PAGES * PAGE : 2 * MIB, MEM_ANON, &cfg);
-    for (unsigned round = 0; round < 3000; round++) {
-        unsigned first = (unsigned)rand_r(&seed) % PAGES;
-        unsigned n = 1 + (unsigned)rand_r(&seed) % (PAGES - first < 9 ? PAGES - first : 9);
-        bool shut = rand_r(&seed) & 64;
-
-        assert_int_equal(pages_guard(w.pages, gpa(first * PAGE), n * PAGE,
-                                     shut ? PAGE_GUARD_ACCESS : PAGE_GUARD_OFF, &err),
-                         0);
-        memset(model + first, shut, n);
-        for (unsigned i = 0; i < PAGES; i++) {
-            assert_int_equal(memory_guarded(w.mem, gpa(i * PAGE), PAGE), model[i]);
-            assert_int_equal(page_of(&w, i * PAGE).state == GP_GUARDED, model[i]);
-        }
-    }
-    drop(&w);
-}
-
-/* Pieces that got pages while a guard cut them apart are not one again for the host kernel. */
-static void cuts_of_guards_are_no_end(void **state)
-{
-    static const enum mem_backing backing[] = { MEM_ANON, MEM_MEMFD };
-    struct pages_config cfg = lazy(64 << 10);
-    struct error err = { "" };
-    struct world w;
-
-    (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        make(&w, 8 * MIB, backing[i], &cfg);
-        assert_int_equal(pages_guard(w.pages, gpa(0x18000), 0x28000, PAGE_GUARD_NODUMP, &err), 0);
-        *at(&w, 0) = 1;
-        *at(&w, 0x30000) = 3;
-        assert_int_equal(pages_guard(w.pages, gpa(0x18000), 0x28000, PAGE_GUARD_OFF, &err), 0);
-        *at(&w, 0x10000) = 2; /* of its window the second half lies beyond the cut */
-        settle(&w);
-        assert_int_equal(stat_of(&w).map.present_4k, 3 << 16);
-        for (unsigned k = 0; k < 4; k++)
-            assert_int_equal(*at(&w, k << 16), k == 2 ? 0 : k < 2 ? k + 1 : 3);
-        drop(&w);
-    }
-}
-
-static int refused_by_the_wall(struct world *w, uint64_t address, uint64_t len,
-                               enum page_guard guard)
-{
-    struct error err = { "" };
-    int rc = pages_guard(w->pages, gpa(address), len, guard, &err);
-
-    if (rc < 0)
-        assert_non_null(strstr(err.text, "vm.max_map_count"));
-    return rc;
-}
-
-/* A host has no more than some ten thousands of mappings for a process. */
-static void a_wall_changes_nothing(void **state)
-{
-    struct pages_config cfg = { .populate = POPULATE_KERNEL };
-    uint64_t n = 16, end = 512 * MIB / PAGE;
-    struct world w;
-    int rc = 0;
-
-    (void)state;
-    make(&w, 512 * MIB, MEM_ANON, &cfg);
-    assert_int_equal(refused_by_the_wall(&w, 8 * PAGE, PAGE, PAGE_GUARD_ACCESS), 0);
-    assert_int_equal(refused_by_the_wall(&w, 10 * PAGE, PAGE, PAGE_GUARD_NODUMP), 0);
-    for (; rc == 0 && n < end; n += 2)
-        rc = refused_by_the_wall(&w, n * PAGE, PAGE, PAGE_GUARD_NODUMP);
-    if (rc == 0) {
-        drop(&w);
-        print_message("skipped: vm.max_map_count is beyond a test\n");
-        skip();
-    }
-    assert_int_equal(rc, -ENOMEM);
-    assert_int_equal(page_of(&w, (n - 2) * PAGE).flags, 0);
-    assert_int_equal(page_of(&w, (n - 4) * PAGE).flags, GP_NODUMP);
-    /* Neither does one that meets others: they stay what they were, on all sides. */
-    assert_int_equal(refused_by_the_wall(&w, 7 * PAGE, 2 * PAGE, PAGE_GUARD_ACCESS), -ENOMEM);
-    assert_int_equal(page_of(&w, 8 * PAGE).state, GP_GUARDED);
-    assert_true(memory_guarded(w.mem, gpa(8 * PAGE), PAGE));
-    assert_false(memory_guarded(w.mem, gpa(7 * PAGE), PAGE));
-    assert_int_equal(page_of(&w, 7 * PAGE).state, GP_UNTOUCHED);
-    *at(&w, 7 * PAGE) = 7;
-    /* Taking away makes room. */
-    assert_int_equal(refused_by_the_wall(&w, 0, end / 2 * PAGE, PAGE_GUARD_OFF), 0);
-    assert_int_equal(refused_by_the_wall(&w, 7 * PAGE, 2 * PAGE, PAGE_GUARD_ACCESS), 0);
-    drop(&w);
-}
-
 /* However many ranges are asked for, one after the other. */
 static void there_is_always_room_to_manage(void **state)
 {
@@ -706,7 +475,7 @@ static void there_is_always_room_to_manage(void **state)
     struct world w;
 
     (void)state;
-    make(&w, 8 * MIB, MEM_ANON, &cfg);
+    world_make(&w, 8 * MIB, MEM_ANON, &cfg);
     for (uint64_t page = 0; page < 400; page += 2)
         if (pages_manage(w.pages, gpa(page * PAGE), PAGE, &err) < 0)
             fail_msg("%s", err.text);
@@ -718,46 +487,7 @@ static void there_is_always_room_to_manage(void **state)
         parts++;
     assert_int_equal(parts, 1);
     assert_int_equal(r.size, 8 * MIB);
-    drop(&w);
-}
-
-static void bad_guards_are_refused(void **state)
-{
-    const struct pages_config cfg = { .populate = POPULATE_KERNEL };
-    const struct {
-        uint64_t at, len;
-        int rc;
-    } cases[] = {
-        { 1, PAGE, -EINVAL },
-        { 0, 1, -EINVAL },
-        { 0, 0, -EINVAL },
-        { 8 * MIB, PAGE, -EINVAL },
-        { 0, 9 * MIB, -EINVAL },
-        { 0, ~UINT64_C(4095), -EINVAL },
-        { ~UINT64_C(4095), PAGE, -EINVAL },
-    };
-    struct error err;
-    struct world w;
-
-    (void)state;
-    make(&w, 8 * MIB, MEM_ANON, &cfg);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        assert_int_equal(
-            pages_guard(w.pages, gpa(cases[i].at), cases[i].len, PAGE_GUARD_ACCESS, &err),
-            cases[i].rc);
-    assert_int_equal(memory_pin(w.mem, gpa(0)), 0);
-    assert_int_equal(pages_guard(w.pages, gpa(0), PAGE, PAGE_GUARD_ACCESS, &err), -EBUSY);
-    assert_non_null(strstr(err.text, "pinned"));
-    assert_int_equal(memory_unpin(w.mem, gpa(0)), 0);
-    assert_int_equal(memory_unpin(w.mem, gpa(0)), -EINVAL);
-    /* As many separate ranges as there is room for, and one more. */
-    for (uint64_t i = 0; i < 256; i++)
-        assert_int_equal(pages_guard(w.pages, gpa(2 * i * PAGE), PAGE, PAGE_GUARD_ACCESS, &err), 0);
-    assert_int_equal(pages_guard(w.pages, gpa(2 * 256 * PAGE), PAGE, PAGE_GUARD_ACCESS, &err),
-                     -ENOSPC);
-    assert_non_null(strstr(err.text, "too many separate ranges"));
-    assert_non_null(at(&w, 2 * 256 * PAGE));
-    drop(&w);
+    world_drop(&w);
 }
 
 int main(void)
@@ -781,12 +511,7 @@ int main(void)
         cmocka_unit_test(locked_memory_is_locked),
         cmocka_unit_test(a_range_becomes_managed),
         cmocka_unit_test(bad_ranges_are_refused),
-        cmocka_unit_test(guards_shut_the_gate),
-        cmocka_unit_test(guards_agree_with_a_plain_model),
-        cmocka_unit_test(cuts_of_guards_are_no_end),
-        cmocka_unit_test(a_wall_changes_nothing),
         cmocka_unit_test(there_is_always_room_to_manage),
-        cmocka_unit_test(bad_guards_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
