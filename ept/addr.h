@@ -4,7 +4,8 @@
  *
  *   gva  guest virtual      what the guest's instructions use
  *   gpa  guest physical     what the guest's page tables produce
- *   hva  host virtual       where the monitor sees the same byte (a pointer)
+ *   hva  host virtual       where the monitor sees the same byte: a pointer where it is used, an
+ *                           hva_t where it is kept, compared or shown
  *   hpa  host physical      what the machine's memory bus sees
  *   iova I/O virtual        what a device puts on the bus
  */
@@ -20,6 +21,10 @@ typedef struct {
 typedef struct {
     uint64_t v;
 } gpa_t;
+
+typedef struct {
+    uint64_t v;
+} hva_t;
 
 typedef struct {
     uint64_t v;
@@ -44,6 +49,16 @@ static inline gva_t gva(uint64_t v)
 static inline gpa_t gpa(uint64_t v)
 {
     return (gpa_t){ v };
+}
+
+static inline hva_t hva(uint64_t v)
+{
+    return (hva_t){ v };
+}
+
+static inline hva_t hva_of(const volatile void *p)
+{
+    return hva((uintptr_t)p);
 }
 
 static inline hpa_t hpa(uint64_t v)

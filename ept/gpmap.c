@@ -160,14 +160,14 @@ static int range_reserve(struct gp_range *range)
     return 0;
 }
 
-int gpmap_add(struct gpmap *map, gpa_t base, uint64_t size, uint64_t hva, unsigned backing)
+int gpmap_add(struct gpmap *map, gpa_t base, uint64_t size, hva_t hva, unsigned backing)
 {
-    struct gp_range range = { .base = base.v, .size = size, .hva = hva, .backing = backing };
+    struct gp_range range = { .base = base.v, .size = size, .hva = hva.v, .backing = backing };
     uint64_t top = UINT64_C(1) << pt_ept_4.input_bits;
     int rc;
 
-    if (size == 0 || ((base.v | size | hva) & (PAGE_SIZE_4K - 1)) != 0 || base.v >= top ||
-        size > top - base.v || hva >= top || size > top - hva || backing > GP_BACKING_MAX)
+    if (size == 0 || ((base.v | size | hva.v) & (PAGE_SIZE_4K - 1)) != 0 || base.v >= top ||
+        size > top - base.v || hva.v >= top || size > top - hva.v || backing > GP_BACKING_MAX)
         return -EINVAL;
     pthread_mutex_lock(&map->lock);
     rc = map->ranges < RANGES_MAX ? 0 : -ENOMEM;
@@ -222,7 +222,7 @@ static void page_of(const struct gp_range *range, uint64_t raw, unsigned level, 
 {
     gpmap_decode(raw, level, out);
     out->backing = range->backing;
-    out->hva = range->hva + (at - range->base);
+    out->hva.v = range->hva + (at - range->base);
 }
 
 int gpmap_get(const struct gpmap *map, gpa_t at, struct gp_page *out)
@@ -235,7 +235,7 @@ int gpmap_get(const struct gpmap *map, gpa_t at, struct gp_page *out)
         return -ENOENT;
     (void)find(map, at.v, &raw, &level);
     page_of(range, raw, level, at.v, out);
-    out->hva &= ~((UINT64_C(1) << out->shift) - 1);
+    out->hva.v &= ~((UINT64_C(1) << out->shift) - 1);
     return 0;
 }
 

@@ -41,7 +41,7 @@ struct gp_page {
     unsigned shift;    /* of the host's page: 12, 21, 30; of the leaf, so aligned */
     unsigned flags;    /* GP_NODUMP... */
     unsigned backing;  /* caller's small number, below 8 (enum mem_backing) */
-    uint64_t hva;      /* of the first byte of this (small or large) page; GP_PRESENT, GP_ZERO */
+    hva_t hva;         /* of the first byte of this (small or large) page; GP_PRESENT, GP_ZERO */
     uint64_t payload;  /* 40 bits of the state's own (swap slot); not GP_PRESENT, not GP_ZERO */
     enum gp_state was; /* GP_GUARDED only: its state before, to which `restore` goes back */
 };
@@ -57,7 +57,7 @@ void gpmap_destroy(struct gpmap *map);
  * tables that it can ever need. -EEXIST: part of it is RAM already. -EINVAL: not whole pages,
  * beyond 48 bits, or `backing` too large. -ENOMEM.
  */
-int gpmap_add(struct gpmap *map, gpa_t base, uint64_t size, uint64_t hva, unsigned backing);
+int gpmap_add(struct gpmap *map, gpa_t base, uint64_t size, hva_t hva, unsigned backing);
 
 /*
  * The state of the page around `at`, at this moment; takes no lock. Fills hva and backing for every

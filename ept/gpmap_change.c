@@ -119,7 +119,7 @@ static int change_run(struct gpmap *map, const struct gp_range *range, uint64_t 
     if (gp_same(from, to))
         return 0;
     if (gp_is_leaf(to->state))
-        rc = pt_map(&map->tree, at, len, to->hva, gp_leaf_bits(to), to->shift);
+        rc = pt_map(&map->tree, at, len, to->hva.v, gp_leaf_bits(to), to->shift);
     else
         rc = pt_unmap(&map->tree, at, len, gp_reason(to));
     if (rc == 0)

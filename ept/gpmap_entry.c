@@ -74,7 +74,7 @@ void gpmap_decode(uint64_t raw, unsigned level, struct gp_page *out)
     if ((raw & GP_ENTRY_RWX) != 0) {
         out->state = raw & EPT_WRITE ? GP_PRESENT : GP_ZERO;
         out->shift = size;
-        out->hva = raw & GP_ADDR;
+        out->hva.v = raw & GP_ADDR;
         return;
     }
     out->state = (enum gp_state)(raw >> GP_ENTRY_STATE & 7);

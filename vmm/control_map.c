@@ -221,7 +221,7 @@ static int gpa_run(void *ctx, gpa_t at, uint64_t len, const struct gp_page *page
             : json_null());
     set(run, "backing", json_string(backing ? backing : "unknown"));
     set(run, "flags", page_flags_json(page->flags & ~ad));
-    set(run, "hva", control_hex(look_hva(&m->look, at)));
+    set(run, "hva", control_hex(look_hva(&m->look, at).v));
     return add_run(m, run, at.v + (len - 1));
 }
 

@@ -63,6 +63,7 @@ static json_t *row_json(struct walk *w, unsigned row)
     json_t *object = json_object();
     struct gp_page page;
     uint64_t at = 0;
+    hva_t host_at;
 
     set(object, "row", json_integer(row));
     set(object, "of",
@@ -75,8 +76,9 @@ static json_t *row_json(struct walk *w, unsigned row)
         set(object, "index",
             json_integer((json_int_t)(w->gva.v >> level->shift & ((1u << level->bits) - 1))));
     }
+    host_at = look_hva(&w->look, gpa(at));
     set(object, "gpa", control_hex(at));
-    set(object, "hva", hex_or_null(look_hva(&w->look, gpa(at)) != 0, look_hva(&w->look, gpa(at))));
+    set(object, "hva", hex_or_null(host_at.v != 0, host_at.v));
     set(object, "state",
         json_string(look_page(&w->look, gpa(at), &page) == 0 ? gp_state_name(page.state)
                                                              : "no RAM"));
@@ -247,7 +249,8 @@ static const char *no_frame(const struct walk *w, uint64_t at, int rc)
 /* Where the byte is in the end: gpa, hva, hpa, or null, and why there is no hpa. */
 static void add_addresses(json_t *object, struct walk *w)
 {
-    uint64_t at = 0, host = 0;
+    uint64_t at = 0;
+    hva_t host = { 0 };
     const char *why = "the guest's tables lead nowhere";
     bool mapped = row_gpa(w, w->guest.count, &at) && w->guest.fault != PT_NON_CANONICAL;
     hpa_t frame = { 0 };
@@ -257,13 +260,13 @@ static void add_addresses(json_t *object, struct walk *w)
     set(object, "gpa", hex_or_null(mapped, at));
     if (mapped)
         host = look_hva(&w->look, gpa(at));
-    set(object, "hva", hex_or_null(host != 0, host));
-    if (host)
+    set(object, "hva", hex_or_null(host.v != 0, host.v));
+    if (host.v)
         rc = pagemap_frame(host, &frame);
     set(object, "hpa", hex_or_null(rc == 0, frame.v));
-    if (mapped && !host)
+    if (mapped && !host.v)
         why = "no RAM is at this gpa";
-    else if (host)
+    else if (host.v)
         why = no_frame(w, at, rc);
     if (rc < 0)
         set(object, "hpa_why", json_string(why));

@@ -50,15 +50,15 @@ int look_page(struct look *l, gpa_t at, struct gp_page *out)
     return rc == 0 ? gpmap_get(l->map, at, out) : rc;
 }
 
-uint64_t look_hva(const struct look *l, gpa_t at)
+hva_t look_hva(const struct look *l, gpa_t at)
 {
     size_t count;
     const struct mem_slot *slot = memory_slots(vm_memory(l->vm), &count);
 
     for (size_t i = 0; i < count; i++)
         if (at.v - slot[i].base.v < slot[i].size)
-            return (uintptr_t)slot[i].host + (at.v - slot[i].base.v);
-    return 0;
+            return hva_of(slot[i].host + (at.v - slot[i].base.v));
+    return hva(0);
 }
 
 /* --- readers for the walkers ---------------------------------------------------------- */

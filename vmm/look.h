@@ -60,7 +60,7 @@ uint64_t look_stood_ns(const struct look *l);
 int look_page(struct look *l, gpa_t at, struct gp_page *out);
 
 /* The hva of `at` by the slots, whatever the page's state is; 0: no RAM. */
-uint64_t look_hva(const struct look *l, gpa_t at);
+hva_t look_hva(const struct look *l, gpa_t at);
 
 /* pt_read and pt_read_table for the guest's tables by gpa; ctx is the struct look. A page that
  * nobody touched reads as zeros without being touched; a guarded one and what is no RAM fail. */

@@ -43,7 +43,7 @@ uint64_t *migrate_frames(struct migration *m, const uint8_t *host, uint64_t len)
     for (uint64_t i = 0; frames && m->look && i < n; i += 64) {
         size_t some = n - i < 64 ? n - i : 64;
 
-        if (pagemap_pages(m->look, (uintptr_t)host + i * PAGE_SIZE_4K, some, page) < 0)
+        if (pagemap_pages(m->look, hva_of(host + i * PAGE_SIZE_4K), some, page) < 0)
             break;
         for (size_t k = 0; k < some; k++)
             frames[i + k] = page[k].present ? page[k].pfn : 0;
@@ -66,7 +66,7 @@ void migrate_compare(struct migration *m, const uint8_t *host, uint64_t len, uin
     free(before);
 }
 
-static int note_huge(void *ctx, uint64_t hva, uint64_t len, const struct host_page *page)
+static int note_huge(void *ctx, hva_t hva, uint64_t len, const struct host_page *page)
 {
     (void)hva;
     *(uint64_t *)ctx += page->shift > PAGE_SHIFT_4K ? len : 0;
@@ -77,7 +77,7 @@ bool migrate_huge_at(struct migration *m, const uint8_t *host, uint64_t len)
 {
     uint64_t huge = 0;
 
-    return m->look && pagemap_runs(m->look, (uintptr_t)host, len, note_huge, &huge) == 0 &&
+    return m->look && pagemap_runs(m->look, hva_of(host), len, note_huge, &huge) == 0 &&
            huge == len;
 }
 

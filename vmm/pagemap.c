@@ -204,7 +204,7 @@ static int scan_region(struct pagemap *pm, const struct page_region *r, const st
     if (page.present && r->categories & PAGE_IS_HUGE && pm->base_shift < PAGE_SHIFT_2M)
         page.shift = PAGE_SHIFT_2M;
     if (page.shift != PAGE_SHIFT_2M || page.zero)
-        return scan->cb(scan->ctx, at, r->end - at, &page);
+        return scan->cb(scan->ctx, hva(at), r->end - at, &page);
     while (at < r->end) {
         bool zero = is_huge_zero(pm, at);
         uint64_t end = at;
@@ -216,7 +216,7 @@ static int scan_region(struct pagemap *pm, const struct page_region *r, const st
         if (end > r->end)
             end = r->end;
         page.zero = zero;
-        rc = scan->cb(scan->ctx, at, end - at, &page);
+        rc = scan->cb(scan->ctx, hva(at), end - at, &page);
         if (rc != 0)
             return rc;
         at = end;
@@ -296,7 +296,7 @@ static int run_close(struct open_run *run)
     int rc = 0;
 
     if (run->len && (run->page.present || run->page.swapped))
-        rc = run->scan->cb(run->scan->ctx, run->at, run->len, &run->page);
+        rc = run->scan->cb(run->scan->ctx, hva(run->at), run->len, &run->page);
     run->len = 0;
     return rc;
 }
@@ -354,14 +354,14 @@ static int runs_by_entries(struct pagemap *pm, uint64_t hva, uint64_t len, const
     return rc == 0 ? run_close(&run) : rc;
 }
 
-int pagemap_runs(struct pagemap *pm, uint64_t hva, uint64_t len, host_run_cb cb, void *ctx)
+int pagemap_runs(struct pagemap *pm, hva_t hva, uint64_t len, host_run_cb cb, void *ctx)
 {
     struct scan scan = { .cb = cb, .ctx = ctx };
 
-    if (hva % PAGE_SIZE_4K || len % PAGE_SIZE_4K)
+    if (hva.v % PAGE_SIZE_4K || len % PAGE_SIZE_4K)
         return -EINVAL;
-    return pm->method == PAGEMAP_BY_SCAN ? runs_by_scan(pm, hva, len, &scan)
-                                         : runs_by_entries(pm, hva, len, &scan);
+    return pm->method == PAGEMAP_BY_SCAN ? runs_by_scan(pm, hva.v, len, &scan)
+                                         : runs_by_entries(pm, hva.v, len, &scan);
 }
 
 /* --- pages with their frames ------------------------------------------------------------- */
@@ -372,10 +372,10 @@ struct into {
 };
 
 /* Lays a run over the pages, whose frames are there already. */
-static int lay(void *ctx, uint64_t hva, uint64_t len, const struct host_page *page)
+static int lay(void *ctx, hva_t hva, uint64_t len, const struct host_page *page)
 {
     const struct into *into = ctx;
-    size_t first = (hva - into->hva) >> PAGE_SHIFT_4K;
+    size_t first = (hva.v - into->hva) >> PAGE_SHIFT_4K;
 
     for (size_t i = first; i < first + (len >> PAGE_SHIFT_4K); i++) {
         uint64_t pfn = into->out[i].pfn;
@@ -386,17 +386,17 @@ static int lay(void *ctx, uint64_t hva, uint64_t len, const struct host_page *pa
     return 0;
 }
 
-int pagemap_pages(struct pagemap *pm, uint64_t hva, size_t n, struct host_page *out)
+int pagemap_pages(struct pagemap *pm, hva_t hva, size_t n, struct host_page *out)
 {
-    struct into into = { .hva = hva & ~(PAGE_SIZE_2M - 1) };
+    struct into into = { .hva = hva.v & ~(PAGE_SIZE_2M - 1) };
     struct host_page around[PAGES_2M];
     uint64_t entry[64];
 
-    if (hva % PAGE_SIZE_4K)
+    if (hva.v % PAGE_SIZE_4K)
         return -EINVAL;
     for (size_t done = 0; done < n;) {
         size_t some = n - done < 64 ? n - done : 64;
-        int rc = read_entries(pm->fd, hva + (done << PAGE_SHIFT_4K), entry, some);
+        int rc = read_entries(pm->fd, hva.v + (done << PAGE_SHIFT_4K), entry, some);
 
         if (rc < 0)
             return rc;
@@ -406,7 +406,7 @@ int pagemap_pages(struct pagemap *pm, uint64_t hva, size_t n, struct host_page *
     }
     /* Sizes are seen in whole 2 MiB only. */
     for (size_t done = 0; done < n; into.hva += PAGE_SIZE_2M) {
-        size_t skip = (hva + (done << PAGE_SHIFT_4K) - into.hva) >> PAGE_SHIFT_4K;
+        size_t skip = (hva.v + (done << PAGE_SHIFT_4K) - into.hva) >> PAGE_SHIFT_4K;
         size_t some = PAGES_2M - skip < n - done ? PAGES_2M - skip : n - done;
         int rc;
 
@@ -414,7 +414,7 @@ int pagemap_pages(struct pagemap *pm, uint64_t hva, size_t n, struct host_page *
         for (size_t i = 0; i < some; i++)
             around[skip + i] = out[done + i];
         into.out = around;
-        rc = pagemap_runs(pm, into.hva, PAGE_SIZE_2M, lay, &into);
+        rc = pagemap_runs(pm, (hva_t){ into.hva }, PAGE_SIZE_2M, lay, &into);
         if (rc < 0)
             return rc;
         memcpy(out + done, around + skip, some * sizeof(*out));
@@ -423,11 +423,11 @@ int pagemap_pages(struct pagemap *pm, uint64_t hva, size_t n, struct host_page *
     return 0;
 }
 
-int pagemap_frame(uint64_t hva, hpa_t *out)
+int pagemap_frame(hva_t hva, hpa_t *out)
 {
     int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     uint64_t entry = 0;
-    int rc = fd >= 0 ? read_entries(fd, hva, &entry, 1) : -errno;
+    int rc = fd >= 0 ? read_entries(fd, hva.v, &entry, 1) : -errno;
 
     if (fd >= 0)
         (void)close(fd);
@@ -437,6 +437,6 @@ int pagemap_frame(uint64_t hva, hpa_t *out)
         return -ENODATA;
     if (!(entry & ENTRY_PFN))
         return -EPERM;
-    *out = hpa((entry & ENTRY_PFN) << PAGE_SHIFT_4K | hva % PAGE_SIZE_4K);
+    *out = hpa((entry & ENTRY_PFN) << PAGE_SHIFT_4K | hva.v % PAGE_SIZE_4K);
     return 0;
 }

@@ -49,21 +49,21 @@ const char *pagemap_describe(const struct pagemap *pm);
 bool pagemap_exact(const struct pagemap *pm);
 
 /* The `n` pages of 4 KiB from `hva` (aligned), frames included. 0 or -errno. */
-int pagemap_pages(struct pagemap *pm, uint64_t hva, size_t n, struct host_page *out);
+int pagemap_pages(struct pagemap *pm, hva_t hva, size_t n, struct host_page *out);
 
 /*
  * Calls cb for each run of pages that are alike and present or swapped in [hva, hva + len),
  * ascending; their pfn is 0. What is between two runs is not there. Cheap where nothing is.
  * 0, -errno, or what cb returned, which ends it.
  */
-typedef int (*host_run_cb)(void *ctx, uint64_t hva, uint64_t len, const struct host_page *page);
-int pagemap_runs(struct pagemap *pm, uint64_t hva, uint64_t len, host_run_cb cb, void *ctx);
+typedef int (*host_run_cb)(void *ctx, hva_t hva, uint64_t len, const struct host_page *page);
+int pagemap_runs(struct pagemap *pm, hva_t hva, uint64_t len, host_run_cb cb, void *ctx);
 
 /*
  * Where the byte at `hva` of this process is at this moment. 0; -ENODATA: no page there now (not
  * touched yet, or swapped out); -EPERM: frames are shown only to CAP_SYS_ADMIN. The host may move
  * the page a moment later.
  */
-int pagemap_frame(uint64_t hva, hpa_t *out);
+int pagemap_frame(hva_t hva, hpa_t *out);
 
 #endif

@@ -40,13 +40,13 @@ struct pages_part *pages_part_at(struct pages *p, gpa_t at)
     return NULL;
 }
 
-bool pages_part_copy(struct pages *p, uint64_t hva, struct pages_part *out)
+bool pages_part_copy(struct pages *p, hva_t hva, struct pages_part *out)
 {
     bool found = false;
 
     (void)pthread_mutex_lock(&p->lock);
     for (size_t i = 0; i < p->parts && !found; i++) {
-        found = p->part[i].registered && hva - (uintptr_t)p->part[i].host < p->part[i].size;
+        found = p->part[i].registered && hva.v - (uintptr_t)p->part[i].host < p->part[i].size;
         if (found)
             *out = p->part[i];
     }
@@ -191,7 +191,7 @@ static int map_build(struct pages *p, struct error *err)
     int rc = gpmap_create(&p->map);
 
     for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = gpmap_add(p->map, slot[i].base, slot[i].size, (uintptr_t)slot[i].host,
+        rc = gpmap_add(p->map, slot[i].base, slot[i].size, hva_of(slot[i].host),
                        (unsigned)slot[i].backing);
     return rc < 0 ? error_set(err, rc, "the guest-physical map: %s", strerror(-rc)) : 0;
 }

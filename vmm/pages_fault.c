@@ -40,7 +40,7 @@ static void let_go(struct pages *p)
     (void)uffd_unregister(&p->uffd, p->sentinel, PAGE_SIZE_4K);
 }
 
-static void fail(struct pages *p, int code, uint64_t hva)
+static void fail(struct pages *p, int code, hva_t hva)
 {
     char why[200];
     struct pages_part part;
@@ -54,7 +54,8 @@ static void fail(struct pages *p, int code, uint64_t hva)
         size_t n = strlen(why);
 
         (void)snprintf(why + n, sizeof(why) - n, " (gpa 0x%" PRIx64 ", backing %s)",
-                       part.base.v + (hva - (uintptr_t)part.host), mem_backing_name(part.backing));
+                       part.base.v + (hva.v - (uintptr_t)part.host),
+                       mem_backing_name(part.backing));
     }
     p->failed = true;
     /* First the sentence: who is let go may meet what is wrong, and would end the VM with less. */
@@ -65,13 +66,14 @@ static void fail(struct pages *p, int code, uint64_t hva)
 /* False when the thread is to end. */
 static bool serve(struct pages *p, const struct uffd_msg *msg)
 {
-    uint64_t hva = msg->arg.pagefault.address, done;
+    hva_t at = hva(msg->arg.pagefault.address);
+    uint64_t done;
     unsigned flags = (unsigned)msg->arg.pagefault.flags;
     int rc;
 
     if (msg->event != UFFD_EVENT_PAGEFAULT)
         return true; /* no other event was asked for */
-    if (hva - (uintptr_t)p->sentinel < PAGE_SIZE_4K) {
+    if (at.v - (uintptr_t)p->sentinel < PAGE_SIZE_4K) {
         (void)uffd_zeropage(&p->uffd, p->sentinel, PAGE_SIZE_4K, &done);
         return false;
     }
@@ -81,9 +83,9 @@ static bool serve(struct pages *p, const struct uffd_msg *msg)
         add(&p->count.minor, 1);
     else
         add(&p->count.missing, 1);
-    rc = pages_install(p, hva, flags);
+    rc = pages_install(p, at, flags);
     if (rc < 0)
-        fail(p, rc, hva);
+        fail(p, rc, at);
     add(&p->count.served, 1);
     return rc == 0;
 }
@@ -99,7 +101,7 @@ static void *fault_main(void *arg)
         uint64_t start = now_ns();
 
         if (got < 0) {
-            fail(p, got, 0);
+            fail(p, got, hva(0));
             break;
         }
         for (int i = 0; i < got && on; i++)

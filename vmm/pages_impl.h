@@ -87,7 +87,7 @@ struct pages {
 struct pages_part *pages_part_at(struct pages *p, gpa_t at);
 
 /* A copy of the registered part that holds this hva; false when there is none. */
-bool pages_part_copy(struct pages *p, uint64_t hva, struct pages_part *out);
+bool pages_part_copy(struct pages *p, hva_t hva, struct pages_part *out);
 
 /* The registered modes for a backing, as far as this kernel has them. */
 uint64_t pages_uffd_modes(const struct pages *p, enum mem_backing backing);
@@ -95,7 +95,7 @@ uint64_t pages_uffd_modes(const struct pages *p, enum mem_backing backing);
 /* --- pages_install.c: how a page gets there, by backing --- */
 
 /* Serves the fault at `hva` with UFFD_PAGEFAULT_FLAG_...; the fault thread only. 0 or -errno. */
-int pages_install(struct pages *p, uint64_t hva, unsigned flags);
+int pages_install(struct pages *p, hva_t hva, unsigned flags);
 
 /* --- pages_learn.c --- */
 

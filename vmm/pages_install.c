@@ -132,7 +132,7 @@ static int effect_unprotect(void *ctx, gpa_t at, uint64_t len, const struct gp_p
 
 /* --- transparent huge pages --------------------------------------------------------------- */
 
-static int look_huge(void *ctx, uint64_t hva, uint64_t len, const struct host_page *page)
+static int look_huge(void *ctx, hva_t hva, uint64_t len, const struct host_page *page)
 {
     bool *huge = ctx;
 
@@ -146,7 +146,7 @@ static bool huge_at(struct pages *p, const uint8_t *host)
 {
     bool huge = false;
 
-    return p->look && pagemap_runs(p->look, (uintptr_t)host, PAGE_SIZE_2M, look_huge, &huge) == 0 &&
+    return p->look && pagemap_runs(p->look, hva_of(host), PAGE_SIZE_2M, look_huge, &huge) == 0 &&
            huge;
 }
 
@@ -329,7 +329,7 @@ static void count(_Atomic uint64_t *counter, uint64_t n)
                           memory_order_relaxed);
 }
 
-int pages_install(struct pages *p, uint64_t host, unsigned flags)
+int pages_install(struct pages *p, hva_t host, unsigned flags)
 {
     struct fault f = { .p = p };
     void (*fresh)(void *ctx, gpa_t at);
@@ -340,7 +340,7 @@ int pages_install(struct pages *p, uint64_t host, unsigned flags)
     if (!pages_part_copy(p, host, &f.part))
         return -EFAULT;
     f.page = mem_backing_page(f.part.backing);
-    f.at = gpa((f.part.base.v + (host - (uintptr_t)f.part.host)) & ~(f.page - 1));
+    f.at = gpa((f.part.base.v + (host.v - (uintptr_t)f.part.host)) & ~(f.page - 1));
 
     if (is_watched(&f)) {
         rc = p->watch.fault(p->watch.ctx, f.at);

@@ -66,7 +66,7 @@ static int forget_dirty(const struct learn *l, uint64_t hva, uint64_t len)
     return rc;
 }
 
-static int put_run(void *ctx, uint64_t hva, uint64_t len, const struct host_page *page)
+static int put_run(void *ctx, hva_t hva, uint64_t len, const struct host_page *page)
 {
     struct learn *l = ctx;
     struct gp_change change = {
@@ -75,11 +75,11 @@ static int put_run(void *ctx, uint64_t hva, uint64_t len, const struct host_page
         .avoid_flags = GP_WATCHED,
         .set_flags = GP_LEARNED,
     };
-    int rc = put_hole(l, hva);
+    int rc = put_hole(l, hva.v);
 
-    l->at = hva + len;
+    l->at = hva.v + len;
     if (rc == 0 && page->shift > PAGE_SHIFT_4K && !l->part->managed)
-        rc = forget_dirty(l, hva, len);
+        rc = forget_dirty(l, hva.v, len);
     if (rc < 0)
         return rc;
     if (l->part->managed) {
@@ -90,7 +90,7 @@ static int put_run(void *ctx, uint64_t hva, uint64_t len, const struct host_page
     }
     if (page->zero && l->part->registered)
         change.from &= ~GP_MASK(GP_PRESENT);
-    return put(l, hva, len, &change);
+    return put(l, hva.v, len, &change);
 }
 
 static int learn_span(struct learn *l, uint64_t end, bool kept)
@@ -98,7 +98,7 @@ static int learn_span(struct learn *l, uint64_t end, bool kept)
     int rc;
 
     l->kept = kept;
-    rc = pagemap_runs(l->pm, l->at, end - l->at, put_run, l);
+    rc = pagemap_runs(l->pm, hva(l->at), end - l->at, put_run, l);
     if (rc == 0)
         rc = put_hole(l, end);
     l->at = end;

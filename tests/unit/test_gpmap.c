@@ -71,7 +71,7 @@ static uint64_t gpa_of(const struct model *m, uint64_t p)
     return part->base + ((p - first) << 12);
 }
 
-static uint64_t hva_of(const struct model *m, uint64_t p)
+static uint64_t expected_hva(const struct model *m, uint64_t p)
 {
     uint64_t first;
     const struct part *part = part_of(m, p, &first);
@@ -123,7 +123,7 @@ static void model_set(struct model *m, uint64_t at, uint64_t end, const struct g
 {
     struct gp_page page = *to;
     bool leaf = to->state == GP_PRESENT || to->state == GP_ZERO;
-    uint64_t apart = gpa_of(m, at) ^ hva_of(m, at);
+    uint64_t apart = gpa_of(m, at) ^ expected_hva(m, at);
     unsigned shift;
 
     if (leaf || to->state == GP_UNTOUCHED)
@@ -149,7 +149,7 @@ static void model_set(struct model *m, uint64_t at, uint64_t end, const struct g
 static void model_join(struct model *m, uint64_t at, uint64_t end, const struct gp_page *to)
 {
     unsigned loose = GP_ACCESSED | GP_DIRTY;
-    uint64_t apart = at < end ? gpa_of(m, at) ^ hva_of(m, at) : 0;
+    uint64_t apart = at < end ? gpa_of(m, at) ^ expected_hva(m, at) : 0;
 
     if (to->state != GP_PRESENT && to->state != GP_ZERO)
         return;
@@ -232,7 +232,7 @@ static int take_note(void *ctx, gpa_t at, uint64_t len, const struct gp_page *fr
         to->payload ^= 5;
     }
     note->amended = *to;
-    to->hva = 1; /* not ours to say */
+    to->hva.v = 1; /* not ours to say */
     to->backing = 7;
     return n->count - 1 == n->fail_at ? -EIO : 0;
 }
@@ -265,8 +265,8 @@ static int model_change(struct model *m, uint64_t at, uint64_t end, const struct
                 assert_int_equal(note->at, gpa_of(m, p));
                 assert_int_equal(note->len, (q - p) << 12);
                 assert_true(same(&note->from, &from) && same(&note->to, &to));
-                assert_int_equal(note->from.hva, hva_of(m, p));
-                assert_int_equal(note->to.hva, hva_of(m, p));
+                assert_int_equal(note->from.hva.v, expected_hva(m, p));
+                assert_int_equal(note->to.hva.v, expected_hva(m, p));
                 assert_int_equal(note->from.backing, part->backing);
                 to = note->amended;
                 if (calls++ == notes->fail_at)
@@ -306,15 +306,15 @@ static void check_page(const struct model *m, const struct pt_space *space, uint
     assert_int_equal(gpmap_get(m->map, gpa(at | 0x777), &got), 0);
     assert_true(same(&got, want));
     assert_int_equal(got.backing, part_of(m, p, NULL)->backing);
-    assert_int_equal(got.hva, hva_of(m, p) & ~((UINT64_C(1) << want->shift) - 1));
+    assert_int_equal(got.hva.v, expected_hva(m, p) & ~((UINT64_C(1) << want->shift) - 1));
     pt_walk(space, at | 0x777, gpmap_read, m->map, &walk);
     if (want->state == GP_PRESENT || want->state == GP_ZERO) {
         assert_int_equal(walk.fault, PT_OK);
-        assert_int_equal(walk.output, hva_of(m, p) | 0x777);
+        assert_int_equal(walk.output, expected_hva(m, p) | 0x777);
         assert_int_equal(walk.shift, want->shift);
         assert_int_equal(walk.ref[walk.count - 1].raw & 7, want->state == GP_PRESENT ? 7 : 5);
         gpmap_decode(walk.ref[walk.count - 1].raw, walk.level, &got);
-        assert_true(same(&got, want) && got.hva == (walk.output & ~((1ull << walk.shift) - 1)));
+        assert_true(same(&got, want) && got.hva.v == (walk.output & ~((1ull << walk.shift) - 1)));
         assert_int_equal(got.backing, part_of(m, p, NULL)->backing);
     } else {
         assert_int_equal(walk.fault, PT_NOT_PRESENT);
@@ -356,7 +356,7 @@ static int check_run(void *ctx, gpa_t at, uint64_t len, const struct gp_page *pa
     uint64_t p = runs->next, end = p + (len >> 12);
 
     assert_int_equal(at.v, gpa_of(m, p));
-    assert_int_equal(page->hva, hva_of(m, p));
+    assert_int_equal(page->hva.v, expected_hva(m, p));
     for (; p < end; p++)
         assert_true(same(page, &m->page[p]));
     /* And no further one would have belonged to it. */
@@ -461,9 +461,9 @@ static void model_new(struct model *m, uint64_t seed)
     *m = (struct model){ .seed = seed };
     assert_int_equal(gpmap_create(&m->map), 0);
     for (unsigned i = 0; i < PARTS; i++) {
-        assert_int_equal(
-            gpmap_add(m->map, gpa(parts[i].base), parts[i].size, parts[i].hva, parts[i].backing),
-            0);
+        assert_int_equal(gpmap_add(m->map, gpa(parts[i].base), parts[i].size, hva(parts[i].hva),
+                                   parts[i].backing),
+                         0);
         m->first[i + 1] = m->first[i] + (parts[i].size >> 12);
     }
     m->pages = m->first[PARTS];

@@ -52,18 +52,18 @@ static void test_refused(void **state)
     (void)state;
     assert_int_equal(gpmap_create(&map), 0);
     assert_int_equal(gpmap_get(map, gpa(0), &page), -ENOENT);
-    assert_int_equal(gpmap_add(map, gpa(0), 0, HVA, 0), -EINVAL);
-    assert_int_equal(gpmap_add(map, gpa(1), 4096, HVA, 0), -EINVAL);
-    assert_int_equal(gpmap_add(map, gpa(0), 4097, HVA, 0), -EINVAL);
-    assert_int_equal(gpmap_add(map, gpa(0), 4096, HVA + 1, 0), -EINVAL);
-    assert_int_equal(gpmap_add(map, gpa(0), 4096, HVA, 8), -EINVAL);
-    assert_int_equal(gpmap_add(map, gpa(UINT64_C(1) << 48), 4096, HVA, 0), -EINVAL);
-    assert_int_equal(gpmap_add(map, gpa(4096), UINT64_C(1) << 48, HVA, 0), -EINVAL);
-    assert_int_equal(gpmap_add(map, gpa(4096), ~UINT64_C(0xfff), HVA, 0), -EINVAL);
-    assert_int_equal(gpmap_add(map, gpa(MIB(1)), MIB(1), HVA, 0), 0);
-    assert_int_equal(gpmap_add(map, gpa(0), MIB(1) + 4096, HVA, 0), -EEXIST);
-    assert_int_equal(gpmap_add(map, gpa(MIB(2) - 4096), MIB(1), HVA, 0), -EEXIST);
-    assert_int_equal(gpmap_add(map, gpa(0), MIB(4), HVA, 0), -EEXIST);
+    assert_int_equal(gpmap_add(map, gpa(0), 0, hva(HVA), 0), -EINVAL);
+    assert_int_equal(gpmap_add(map, gpa(1), 4096, hva(HVA), 0), -EINVAL);
+    assert_int_equal(gpmap_add(map, gpa(0), 4097, hva(HVA), 0), -EINVAL);
+    assert_int_equal(gpmap_add(map, gpa(0), 4096, hva(HVA + 1), 0), -EINVAL);
+    assert_int_equal(gpmap_add(map, gpa(0), 4096, hva(HVA), 8), -EINVAL);
+    assert_int_equal(gpmap_add(map, gpa(UINT64_C(1) << 48), 4096, hva(HVA), 0), -EINVAL);
+    assert_int_equal(gpmap_add(map, gpa(4096), UINT64_C(1) << 48, hva(HVA), 0), -EINVAL);
+    assert_int_equal(gpmap_add(map, gpa(4096), ~UINT64_C(0xfff), hva(HVA), 0), -EINVAL);
+    assert_int_equal(gpmap_add(map, gpa(MIB(1)), MIB(1), hva(HVA), 0), 0);
+    assert_int_equal(gpmap_add(map, gpa(0), MIB(1) + 4096, hva(HVA), 0), -EEXIST);
+    assert_int_equal(gpmap_add(map, gpa(MIB(2) - 4096), MIB(1), hva(HVA), 0), -EEXIST);
+    assert_int_equal(gpmap_add(map, gpa(0), MIB(4), hva(HVA), 0), -EEXIST);
 
     assert_int_equal(gpmap_get(map, gpa(MIB(1) - 1), &page), -ENOENT);
     assert_int_equal(gpmap_get(map, gpa(MIB(2)), &page), -ENOENT);
@@ -101,7 +101,7 @@ static void test_guard(void **state)
 
     (void)state;
     assert_int_equal(gpmap_create(&map), 0);
-    assert_int_equal(gpmap_add(map, gpa(0), MIB(8), HVA, 1), 0);
+    assert_int_equal(gpmap_add(map, gpa(0), MIB(8), hva(HVA), 1), 0);
     change(map, MIB(2), MIB(2), GP_PRESENT, 21);
     change(map, MIB(4), 4096, GP_ZERO, 12);
     change(map, 0, MIB(8), GP_GUARDED, 12);
@@ -144,7 +144,7 @@ static void test_large(void **state)
 
     (void)state;
     assert_int_equal(gpmap_create(&map), 0);
-    assert_int_equal(gpmap_add(map, gpa(0), GIB(64), HVA, 1), 0);
+    assert_int_equal(gpmap_add(map, gpa(0), GIB(64), hva(HVA), 1), 0);
     change(map, 0, GIB(64), GP_GUARDED, 12);
     change(map, 0, GIB(64), GP_PRESENT, 30);
     gpmap_stats(map, &stats);
@@ -178,14 +178,14 @@ static void test_border(void **state)
 
     (void)state;
     assert_int_equal(gpmap_create(&map), 0);
-    assert_int_equal(gpmap_add(map, gpa(0), MIB(1), HVA, 1), 0);
-    assert_int_equal(gpmap_add(map, gpa(MIB(1)), MIB(3), HVA + MIB(1), 1), 0);
+    assert_int_equal(gpmap_add(map, gpa(0), MIB(1), hva(HVA), 1), 0);
+    assert_int_equal(gpmap_add(map, gpa(MIB(1)), MIB(3), hva(HVA + MIB(1)), 1), 0);
     change(map, 0, MIB(4), GP_PRESENT, 21);
     assert_int_equal(look(map, MIB(1)).shift, 12);
     assert_int_equal(look(map, MIB(2)).shift, 21);
     change(map, 0, MIB(4), GP_ZERO, 12);
     assert_int_equal(look(map, MIB(2)).shift, 12);
-    assert_int_equal(look(map, MIB(2) + 4096).hva, HVA + MIB(2) + 4096);
+    assert_int_equal(look(map, MIB(2) + 4096).hva.v, HVA + MIB(2) + 4096);
     gpmap_destroy(map);
 }
 
@@ -199,7 +199,7 @@ static void test_reader(void **state)
 
     (void)state;
     assert_int_equal(gpmap_create(&map), 0);
-    assert_int_equal(gpmap_add(map, gpa(0), MIB(8), HVA, 1), 0);
+    assert_int_equal(gpmap_add(map, gpa(0), MIB(8), hva(HVA), 1), 0);
     change(map, 0, 4096, GP_PRESENT, 12);
     gpmap_space(map, &space);
     assert_int_equal(gpmap_read(map, space.root, 8, &raw), 0);
@@ -345,7 +345,7 @@ static void test_threads(void **state)
     (void)state;
     assert_non_null(s);
     assert_int_equal(gpmap_create(&s->map), 0);
-    assert_int_equal(gpmap_add(s->map, gpa(0), THREAD_RANGE, HVA, 0), 0);
+    assert_int_equal(gpmap_add(s->map, gpa(0), THREAD_RANGE, hva(HVA), 0), 0);
     for (unsigned i = 0; i < THREADS + 2; i++) {
         worker[i].shared = s;
         worker[i].seed = 0x1234567 + i;
