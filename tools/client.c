@@ -229,3 +229,31 @@ bool client_options(const struct command *cmd, int argc, char **argv, bool wants
     }
     return true;
 }
+
+bool client_parse(const struct command *cmd, int argc, char **argv, const struct option *options,
+                  int (*set)(void *ctx, int opt, const char *value, struct error *err), void *ctx,
+                  int names, const char *usage, int *status)
+{
+    struct error err;
+    int opt;
+
+    optind = 0;
+    while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+        if (opt == 'h') {
+            *status = command_help(cmd);
+            return false;
+        }
+        if (opt == '?' || opt == ':') {
+            *status = command_bad_option(cmd, argv, opt);
+            return false;
+        }
+        if (set(ctx, opt, optarg, &err) < 0) {
+            *status = command_fail(STATUS_USAGE, "%s", err.text);
+            return false;
+        }
+    }
+    if (argc - optind == names)
+        return true;
+    *status = command_fail(STATUS_USAGE, "%s", usage);
+    return false;
+}

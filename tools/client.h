@@ -5,6 +5,7 @@
 #ifndef TWOFOLD_TOOLS_CLIENT_H
 #define TWOFOLD_TOOLS_CLIENT_H
 
+#include <getopt.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -55,6 +56,15 @@ struct client_options {
  */
 bool client_options(const struct command *cmd, int argc, char **argv, bool wants_name,
                     struct client_options *o, int *status);
+
+/*
+ * Reads the options: set() gets each one but -h, with the caller's `ctx`, and says what is
+ * wrong with it. `names` words have to be left, from argv[optind] on; else `usage` is what a person
+ * is told. True when the command goes on, else *status is what to exit with.
+ */
+bool client_parse(const struct command *cmd, int argc, char **argv, const struct option *options,
+                  int (*set)(void *ctx, int opt, const char *value, struct error *err), void *ctx,
+                  int names, const char *usage, int *status);
 
 /* Opens, asks, closes: for a command of one question. Takes the reference of `arguments`. */
 int client_once(const char *name, const char *command, json_t *arguments, json_t **result,

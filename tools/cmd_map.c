@@ -318,8 +318,10 @@ static int set_range(json_t *arguments, const char *text, struct error *err)
     return json_object_set_new(arguments, "last", json_string(hex));
 }
 
-static int set_option(struct map *m, int opt, const char *value, struct error *err)
+static int set_option(void *ctx, int opt, const char *value, struct error *err)
 {
+    struct map *m = ctx;
+
     switch (opt) {
     case OPT_GVA:
         m->gva = true;
@@ -360,28 +362,11 @@ static int check(const struct map *m, struct error *err)
 static bool parse(const struct command *cmd, int argc, char **argv, struct map *m, int *status)
 {
     struct error err;
-    int opt;
 
-    optind = 0;
-    while ((opt = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
-        if (opt == 'h') {
-            *status = command_help(cmd);
-            return false;
-        }
-        if (opt == '?' || opt == ':') {
-            *status = command_bad_option(cmd, argv, opt);
-            return false;
-        }
-        if (set_option(m, opt, optarg, &err) < 0) {
-            *status = command_fail(STATUS_USAGE, "%s", err.text);
-            return false;
-        }
-    }
-    *status = STATUS_USAGE;
-    if (argc - optind != 1) {
-        (void)command_fail(STATUS_USAGE, "map: name one VM; see 'twofold ps'");
+    if (!client_parse(cmd, argc, argv, long_options, set_option, m, 1,
+                      "map: name one VM; see 'twofold ps'", status))
         return false;
-    }
+    *status = STATUS_USAGE;
     m->name = argv[optind];
     if (check(m, &err) < 0) {
         (void)command_fail(STATUS_USAGE, "%s", err.text);

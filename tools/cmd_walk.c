@@ -91,8 +91,10 @@ static int set_gva(json_t *arguments, const char *text, struct error *err)
     return walk_add_address(arguments, "gva", "GVA", text, err);
 }
 
-static int set_option(struct options *o, int opt, const char *value, struct error *err)
+static int set_option(void *ctx, int opt, const char *value, struct error *err)
 {
+    struct options *o = ctx;
+
     switch (opt) {
     case OPT_CPU:
         return walk_add_number(o->arguments, "cpu", "--cpu", value, VM_CPUS_MAX - 1, err);
@@ -150,29 +152,11 @@ static void set_ring(const struct options *o)
 static bool parse(const struct command *cmd, int argc, char **argv, struct options *o, int *status)
 {
     struct error err;
-    int opt;
 
-    optind = 0;
-    while ((opt = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
-        if (opt == 'h') {
-            *status = command_help(cmd);
-            return false;
-        }
-        if (opt == '?' || opt == ':') {
-            *status = command_bad_option(cmd, argv, opt);
-            return false;
-        }
-        if (set_option(o, opt, optarg, &err) < 0) {
-            *status = command_fail(STATUS_USAGE, "%s", err.text);
-            return false;
-        }
-    }
-    *status = STATUS_USAGE;
-    if (argc - optind != 2) {
-        (void)command_fail(STATUS_USAGE,
-                           "walk: name one VM and one address; see 'twofold walk --help'");
+    if (!client_parse(cmd, argc, argv, long_options, set_option, o, 2,
+                      "walk: name one VM and one address; see 'twofold walk --help'", status))
         return false;
-    }
+    *status = STATUS_USAGE;
     o->name = argv[optind];
     if (check(o, &err) < 0 || set_gva(o->arguments, argv[optind + 1], &err) < 0) {
         (void)command_fail(STATUS_USAGE, "%s", err.text);

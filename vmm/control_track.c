@@ -1,4 +1,5 @@
 #include "vmm/control_track.h"
+#include "vmm/clock.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -286,7 +287,7 @@ static int look(struct vm *vm, const struct request *r, struct control_outcome *
     parts = parts_look(vm, r, &v);
     cells = cells_json(vm, r, &v);
     track_info(vm_track(vm), &info);
-    now = track_now_ns();
+    now = now_ns();
     out->result =
         json_pack("{s:o, s:o, s:o, s:o, s:{s:I, s:I, s:I}, s:o, s:{s:b, s:o, s:I, s:I, s:I, s:I}, "
                   "s:{s:b, s:o, s:I}, s:f, s:o, s:o}",

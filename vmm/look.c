@@ -1,4 +1,5 @@
 #include "vmm/look.h"
+#include "vmm/clock.h"
 
 #include <cpuid.h>
 #include <errno.h>
@@ -222,7 +223,7 @@ int look_open(struct look *l, struct vm *vm, const struct look_request *request,
     if (request->cpu >= vm->vcpus)
         return error_set(err, -EINVAL, "there is no vCPU %u; the last one is %u", request->cpu,
                          vm->vcpus - 1);
-    l->since_ns = vm_now_ns();
+    l->since_ns = now_ns();
     rc = vm_hold(vm, &l->held);
     if (rc < 0)
         return error_set(err, rc, "the VM can't be held still for a look: %s",
@@ -245,5 +246,5 @@ void look_close(struct look *l)
 
 uint64_t look_stood_ns(const struct look *l)
 {
-    return l->held ? vm_now_ns() - l->since_ns : 0;
+    return l->held ? now_ns() - l->since_ns : 0;
 }

@@ -1,4 +1,5 @@
 #include "vmm/migrate.h"
+#include "vmm/clock.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -8,14 +9,6 @@
 #include <time.h>
 
 #include "vmm/migrate_impl.h"
-
-uint64_t migrate_now_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 int migrate_lost(struct migration *m, int code, const char *what)
 {
@@ -160,7 +153,7 @@ static int hold_and_move(struct migration *m, gpa_t at, uint64_t len,
                          const struct migrate_hold *hold)
 {
     bool held = false;
-    uint64_t start = migrate_now_ns();
+    uint64_t start = now_ns();
     int rc = hold->hold(hold->ctx, &held);
 
     if (rc < 0)
@@ -168,7 +161,7 @@ static int hold_and_move(struct migration *m, gpa_t at, uint64_t len,
                          rc == -EBUSY ? "a vCPU waits in a device" : "it has ended");
     rc = move_part_by(m, at, len, MIGRATE_BY_HOLD);
     hold->let_go(hold->ctx, held);
-    m->out->held_ns += migrate_now_ns() - start;
+    m->out->held_ns += now_ns() - start;
     return rc;
 }
 
@@ -247,7 +240,7 @@ int migrate_range(struct pages *p, gpa_t at, uint64_t len, const struct migrate_
 {
     struct error own = { .text = "" };
     struct migration m = { .p = p, .out = out, .err = err ? err : &own };
-    uint64_t start = migrate_now_ns();
+    uint64_t start = now_ns();
     int rc;
 
     *out = (struct migrate_report){ .method = MIGRATE_BY_MOVE };
@@ -275,6 +268,6 @@ int migrate_range(struct pages *p, gpa_t at, uint64_t len, const struct migrate_
         len -= some;
     }
     pagemap_close(m.look);
-    out->ns = migrate_now_ns() - start;
+    out->ns = now_ns() - start;
     return rc;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/hugepages.h"
+#include "vmm/clock.h"
 #include "vmm/migrate_impl.h"
 
 #define MAP_HUGE_OF(page) ((int)((unsigned)__builtin_ctzll(page) << MAP_HUGE_SHIFT))
@@ -180,14 +181,14 @@ static int exchange(struct migration *m, uint8_t *host, uint64_t len, bool huge)
 int migrate_block_by_hold(struct migration *m, uint8_t *host, uint64_t len, unsigned *shift)
 {
     bool was_huge = *shift > PAGE_SHIFT_4K;
-    uint64_t start = migrate_now_ns();
+    uint64_t start = now_ns();
     uint64_t *before = migrate_frames(m, host, len);
     int rc = exchange(m, host, len, was_huge && !m->hugetlb && len == MIGRATE_BLOCK);
 
     migrate_compare(m, host, len, before);
     if (rc < 0)
         return rc;
-    start = migrate_now_ns() - start;
+    start = now_ns() - start;
     if (start > m->out->away_ns)
         m->out->away_ns = start;
     m->out->moved += len;

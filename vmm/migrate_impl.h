@@ -43,8 +43,6 @@ void migrate_move_stop(struct migration *m);
 int migrate_hold_start(struct migration *m);
 void migrate_hold_stop(struct migration *m);
 
-uint64_t migrate_now_ns(void);
-
 /* Guest memory is lost, or can't be served any more: ends the VM with this sentence. */
 int migrate_lost(struct migration *m, int code, const char *what);
 

@@ -6,6 +6,7 @@
  * wakes once more.
  */
 #include "vmm/migrate_impl.h"
+#include "vmm/clock.h"
 
 #include <errno.h>
 #include <string.h>
@@ -81,14 +82,14 @@ static int put_in(struct migration *m, uint8_t *host, uint64_t offset, uint64_t 
 /* Moves what can be moved from the start of the block; *done receives how much that is. */
 static int move_some(struct migration *m, uint8_t *host, uint64_t len, uint64_t *done)
 {
-    uint64_t offset = (uintptr_t)host & (MIGRATE_BLOCK - 1), start = migrate_now_ns();
+    uint64_t offset = (uintptr_t)host & (MIGRATE_BLOCK - 1), start = now_ns();
     int rc = uffd_move(m->use, m->outside + offset, host, len, done), in;
 
     if (*done == 0)
         return rc;
     memcpy(m->fresh + offset, m->outside + offset, *done);
     in = put_in(m, host, offset, *done);
-    start = migrate_now_ns() - start;
+    start = now_ns() - start;
     if (start > m->out->away_ns)
         m->out->away_ns = start;
     return in < 0 ? in : rc;

@@ -3,6 +3,7 @@
  * it lets go of guest memory, so that nobody waits for ever, and has the VM ended.
  */
 #include "vmm/pages_impl.h"
+#include "vmm/clock.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,14 +15,6 @@
 
 /* Messages taken by one read(). */
 #define BATCH 32
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* Written by this thread alone. */
 static void add(_Atomic uint64_t *counter, uint64_t n)

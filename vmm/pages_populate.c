@@ -3,6 +3,7 @@
  * clears pages slower than memory takes them; a bar when a person waits at a terminal.
  */
 #include "vmm/pages_impl.h"
+#include "vmm/clock.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -37,14 +38,6 @@ struct job {
     int rc;
     bool stop;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static bool wanted(const struct pages *p, const struct pages_part *part)
 {

@@ -1,18 +1,11 @@
 #include "vmm/track.h"
+#include "vmm/clock.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "vmm/track_impl.h"
-
-uint64_t track_now_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 int track_create(struct track **out, struct pages *pages, int vm_fd, struct error *err)
 {
@@ -55,7 +48,7 @@ int track_start(struct track *t, unsigned what, gpa_t at, uint64_t len, struct e
         if (rc < 0)
             return rc;
         t->on |= TRACK_DIRTY;
-        t->since_ns = track_now_ns();
+        t->since_ns = now_ns();
     }
     if (what & TRACK_ACCESSED && !again) {
         if (t->on & TRACK_ACCESSED)
@@ -66,7 +59,7 @@ int track_start(struct track *t, unsigned what, gpa_t at, uint64_t len, struct e
         if (rc < 0)
             return rc;
         t->on |= TRACK_ACCESSED;
-        t->since_ns = track_now_ns();
+        t->since_ns = now_ns();
     }
     return 0;
 }
@@ -96,7 +89,7 @@ int track_clear(struct track *t, unsigned what, gpa_t at, uint64_t len, struct e
     if (rc == 0 && what & TRACK_DIRTY)
         rc = dirty_clear(t, at, len, err);
     if (what)
-        t->since_ns = track_now_ns();
+        t->since_ns = now_ns();
     return rc;
 }
 

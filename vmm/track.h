@@ -58,8 +58,6 @@ struct track_info {
         kept_bytes;  /* pages that could not be taken out, since the last clear: they seem idle */
     uint64_t faults; /* accesses seen by the fault thread, ever */
 };
-/* The clock of since_ns. */
-uint64_t track_now_ns(void);
 void track_info(const struct track *t, struct track_info *out);
 
 #endif

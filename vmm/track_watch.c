@@ -286,8 +286,19 @@ static int take(struct track *t, gpa_t at, uint64_t len, struct error *err)
                   : 0;
 }
 
-/* Each slot's part of the range. */
-static int take_ram(struct track *t, gpa_t at, uint64_t len, struct error *err)
+static int manage(struct track *t, gpa_t at, uint64_t len, struct error *err)
+{
+    if (memory_pinned(t->mem, at, len))
+        return error_set(err, -EBUSY,
+                         "accessed pages can't be told: a device reaches them by their frames, "
+                         "which have to stay");
+    return pages_manage(t->pages, at, len, err);
+}
+
+/* Does it to each slot's part of the range. */
+static int each_slot(struct track *t, gpa_t at, uint64_t len,
+                     int (*doing)(struct track *t, gpa_t at, uint64_t len, struct error *err),
+                     struct error *err)
 {
     size_t count;
     const struct mem_slot *slot = memory_slots(t->mem, &count);
@@ -299,28 +310,7 @@ static int take_ram(struct track *t, gpa_t at, uint64_t len, struct error *err)
 
         end = at.v + len < end ? at.v + len : end;
         if (first < end)
-            rc = take(t, gpa(first), end - first, err);
-    }
-    return rc;
-}
-
-static int manage_ram(struct track *t, gpa_t at, uint64_t len, struct error *err)
-{
-    size_t count;
-    const struct mem_slot *slot = memory_slots(t->mem, &count);
-    int rc = 0;
-
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        uint64_t first = at.v > slot[i].base.v ? at.v : slot[i].base.v;
-        uint64_t end = slot[i].base.v + slot[i].size;
-
-        end = at.v + len < end ? at.v + len : end;
-        if (first < end && memory_pinned(t->mem, gpa(first), end - first))
-            rc = error_set(err, -EBUSY,
-                           "accessed pages can't be told: a device reaches them by their frames, "
-                           "which have to stay");
-        if (first < end && rc == 0)
-            rc = pages_manage(t->pages, gpa(first), end - first, err);
+            rc = doing(t, gpa(first), end - first, err);
     }
     return rc;
 }
@@ -336,7 +326,7 @@ int watch_start(struct track *t, gpa_t at, uint64_t len, struct error *err)
                          "accessed pages can't be told of memory that is locked (--lock)");
     rc = method_find(t, slot[0].backing, err);
     if (rc == 0)
-        rc = manage_ram(t, at, len, err);
+        rc = each_slot(t, at, len, manage, err);
     if (rc == 0)
         rc = shadow_create(t, err);
     if (rc < 0)
@@ -363,7 +353,7 @@ int watch_clear(struct track *t, gpa_t at, uint64_t len, struct error *err)
     t->kept_bytes = 0;
     /* What was a zero page may have become one of its own. */
     (void)pages_learn(t->pages, gpa(first), end - first);
-    return take_ram(t, gpa(first), end - first, err);
+    return each_slot(t, gpa(first), end - first, take, err);
 }
 
 /* The hook stays: a page that was guarded meanwhile comes back by its fault. */

@@ -1,4 +1,5 @@
 #include "vmm/vm_impl.h"
+#include "vmm/clock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -207,7 +208,7 @@ static void *vcpu_main(void *arg)
 
     thread_faults_start(&cpu->faults);
     if (cpu->id == 0)
-        __atomic_store_n(&cpu->vm->first_run_ns, vm_now_ns(), __ATOMIC_RELAXED);
+        __atomic_store_n(&cpu->vm->first_run_ns, now_ns(), __ATOMIC_RELAXED);
     while (on) {
         uint64_t enter = vm_tsc(), leave;
         int rc;

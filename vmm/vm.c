@@ -1,4 +1,5 @@
 #include "vmm/vm_impl.h"
+#include "vmm/clock.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,21 +19,13 @@
 #define IDENTITY_MAP_ADDR UINT64_C(0xfffbc000)
 #define TSS_ADDR          UINT64_C(0xfffbd000) /* three pages */
 
-uint64_t vm_now_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 uint64_t vm_ticks_to_ns(const struct vm *vm, uint64_t ticks)
 {
     uint64_t ns, tsc;
 
     if (vm->tsc_khz)
         return (uint64_t)((double)ticks * 1e6 / (double)vm->tsc_khz);
-    ns = vm_now_ns() - vm->create_ns;
+    ns = now_ns() - vm->create_ns;
     tsc = vm_tsc() - vm->create_tsc;
     return tsc ? (uint64_t)((double)ticks * ((double)ns / (double)tsc)) : 0;
 }
@@ -240,7 +233,7 @@ int vm_create(struct vm **out, const struct vm_config *cfg, struct error *err)
     *out = NULL;
     if (!vm)
         return error_set(err, -ENOMEM, "no memory for a VM");
-    vm->create_ns = vm_now_ns();
+    vm->create_ns = now_ns();
     vm->create_tsc = vm_tsc();
     vm->cfg = cfg;
     vm->fd = vm->kvm.fd = vm->signal_fd = vm->timer_fd = -1;
@@ -384,7 +377,7 @@ void vm_times(struct vm *vm, uint64_t *create_ns, uint64_t *run_ns)
     uint64_t first = peek(&vm->first_run_ns), end;
 
     (void)pthread_mutex_lock(&vm->lock);
-    end = vm->state == VM_ENDED ? vm->end_ns : vm_now_ns();
+    end = vm->state == VM_ENDED ? vm->end_ns : now_ns();
     (void)pthread_mutex_unlock(&vm->lock);
     if (!first) /* not yet there */
         first = end;

@@ -99,9 +99,6 @@ struct vm {
     bool dumped; /* one crash dump is enough */
 };
 
-/* CLOCK_MONOTONIC in nanoseconds. */
-uint64_t vm_now_ns(void);
-
 /* TSC ticks of this machine in nanoseconds. */
 uint64_t vm_ticks_to_ns(const struct vm *vm, uint64_t ticks);
 

@@ -3,6 +3,7 @@
  * through which every way out goes.
  */
 #include "vmm/vm_impl.h"
+#include "vmm/clock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -70,7 +71,7 @@ void vm_end(struct vm *vm, enum vm_end end, uint32_t exit_value, const char *why
     (void)pthread_mutex_lock(&vm->lock);
     if (vm->state != VM_ENDED) {
         vm->state = VM_ENDED;
-        vm->end_ns = vm_now_ns();
+        vm->end_ns = now_ns();
         vm->result.end = end;
         vm->result.exit_value = exit_value;
         (void)snprintf(vm->result.why, sizeof(vm->result.why), "%s", why ? why : "");
