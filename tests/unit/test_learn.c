@@ -56,6 +56,10 @@ static void is(uint64_t at, enum gp_state state, unsigned shift)
 {
     struct gp_page page;
 
+    /* Who waited for the page is woken by the ioctl that brings it, and the map is told after that,
+     * both under its lock. */
+    gpmap_lock(pages_map(pages));
+    gpmap_unlock(pages_map(pages));
     assert_int_equal(gpmap_get(pages_map(pages), gpa(at), &page), 0);
     assert_int_equal(page.state, state);
     if (state == GP_PRESENT)
