@@ -43,17 +43,12 @@ static json_t *report_json(const struct migrate_report *r)
 /* RAM without a gap: a long range is refused before the first of its pieces moves. */
 static int check_ram(struct vm *vm, uint64_t at, uint64_t len, struct error *err)
 {
-    size_t count;
-    const struct mem_slot *slot = memory_slots(vm_memory(vm), &count);
-    uint64_t next = at;
+    uint64_t run = memory_run(vm_memory(vm), gpa(at), len);
 
-    for (size_t i = 0; i < count; i++)
-        if (next >= slot[i].base.v && next - slot[i].base.v < slot[i].size)
-            next = slot[i].base.v + slot[i].size;
-    if (next - at >= len)
+    if (run == len)
         return 0;
     return error_set(err, -EINVAL, "0x%" PRIx64 "+0x%" PRIx64 ": gpa 0x%" PRIx64 " is no RAM", at,
-                     len, next);
+                     len, at + run);
 }
 
 int control_migrate_pages(struct vm *vm, const json_t *arguments, struct control_outcome *out)

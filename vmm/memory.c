@@ -298,20 +298,24 @@ static uint8_t *run_at(const struct memory *mem, gpa_t at, uint64_t *len)
     return NULL;
 }
 
-/* True when all of [at, at + len) is RAM and open, in as many slots as it takes. */
-static bool all_ram(const struct memory *mem, gpa_t at, uint64_t len)
+uint64_t memory_run(const struct memory *mem, gpa_t at, uint64_t len)
 {
-    if (shut(mem, at, len))
-        return false;
-    while (len > 0) {
-        uint64_t run = len;
+    uint64_t done = 0;
 
-        if (!run_at(mem, at, &run))
-            return false;
-        at.v += run;
-        len -= run;
+    while (done < len) {
+        uint64_t run = len - done;
+
+        if (!run_at(mem, gpa(at.v + done), &run))
+            break;
+        done += run;
     }
-    return true;
+    return done;
+}
+
+/* True when all of [at, at + len) is RAM and open, in as many slots as it takes. */
+static bool all_open(const struct memory *mem, gpa_t at, uint64_t len)
+{
+    return !shut(mem, at, len) && memory_run(mem, at, len) == len;
 }
 
 /* After the write: who reads the bit and then the page misses nothing. */
@@ -342,7 +346,7 @@ int memory_read(const struct memory *mem, gpa_t at, void *buf, uint64_t len)
 {
     uint8_t *to = buf;
 
-    if (!all_ram(mem, at, len))
+    if (!all_open(mem, at, len))
         return -EFAULT;
     while (len > 0) {
         uint64_t run = len;
@@ -360,7 +364,7 @@ int memory_write(const struct memory *mem, gpa_t at, const void *buf, uint64_t l
 {
     const uint8_t *from = buf;
 
-    if (!all_ram(mem, at, len))
+    if (!all_open(mem, at, len))
         return -EFAULT;
     while (len > 0) {
         uint64_t run = len;

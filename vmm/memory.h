@@ -80,6 +80,9 @@ void memory_wrote(const struct memory *mem, gpa_t at, uint64_t len);
 /* The slots in ascending order of gpa; *count receives how many. */
 const struct mem_slot *memory_slots(const struct memory *mem, size_t *count);
 
+/* Bytes of RAM from `at` on without a gap, at most `len`, guarded or not: 0 when there is none. */
+uint64_t memory_run(const struct memory *mem, gpa_t at, uint64_t len);
+
 /* The file behind all slots (memfd, hugetlb); -1: anonymous memory. */
 int memory_file(const struct memory *mem);
 

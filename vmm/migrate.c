@@ -177,22 +177,16 @@ static bool may_move(const struct migration *m, const struct migrate_hold *hold)
 static int check(struct pages *p, gpa_t at, uint64_t len, struct error *err)
 {
     uint64_t page = mem_backing_page(p->part[0].backing);
-    struct gp_page ignored;
+    uint64_t run = memory_run(p->mem, at, len);
 
     if (len == 0 || at.v % page || len % page || at.v + len < at.v)
         return error_set(err, -EINVAL,
                          "0x%" PRIx64 "+0x%" PRIx64 " does not begin and end with a page of "
                          "%" PRIu64 " KiB",
                          at.v, len, page >> 10);
-    for (uint64_t next = at.v; next < at.v + len;) {
-        const struct pages_part *part = pages_part_at(p, gpa(next));
-
-        if (!part || gpmap_get(p->map, gpa(next), &ignored) < 0)
-            return error_set(err, -EINVAL,
-                             "0x%" PRIx64 "+0x%" PRIx64 ": gpa 0x%" PRIx64 " is no RAM", at.v, len,
-                             next);
-        next = part->base.v + part->size;
-    }
+    if (run < len)
+        return error_set(err, -EINVAL, "0x%" PRIx64 "+0x%" PRIx64 ": gpa 0x%" PRIx64 " is no RAM",
+                         at.v, len, at.v + run);
     if (memory_pinned(p->mem, at, len))
         return error_set(err, -EBUSY,
                          "0x%" PRIx64 "+0x%" PRIx64 " is pinned: a device has its frames", at.v,

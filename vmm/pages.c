@@ -102,21 +102,9 @@ static int parts_isolate(struct pages *p, gpa_t at, uint64_t len)
     return 0;
 }
 
-/* [at, at + len) is RAM as a whole, whichever parts and slots that takes. */
-static bool all_ram(struct pages *p, gpa_t at, uint64_t len)
+static bool all_ram(const struct pages *p, gpa_t at, uint64_t len)
 {
-    while (len > 0) {
-        const struct pages_part *part = pages_part_at(p, at);
-        uint64_t run;
-
-        if (!part)
-            return false;
-        run = part->base.v + part->size - at.v;
-        run = run < len ? run : len;
-        at.v += run;
-        len -= run;
-    }
-    return true;
+    return memory_run(p->mem, at, len) == len;
 }
 
 static int bad_range(struct pages *p, const struct populate_range *r, const char *why,

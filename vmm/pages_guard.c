@@ -134,22 +134,16 @@ static int guard_set(struct pages *p, gpa_t at, uint64_t len, bool closed, bool 
 
 static int check(struct pages *p, gpa_t at, uint64_t len, struct error *err)
 {
-    uint64_t page = mem_backing_page(p->part[0].backing), end = at.v + len;
+    uint64_t page = mem_backing_page(p->part[0].backing), run = memory_run(p->mem, at, len);
 
     if (len == 0 || at.v % page || len % page)
         return error_set(err, -EINVAL,
                          "0x%" PRIx64 "+0x%" PRIx64 " does not begin and end with a page of "
                          "%" PRIu64 " KiB",
                          at.v, len, page >> 10);
-    for (gpa_t next = at; next.v - at.v < len;) {
-        struct piece piece = piece_at(p, next, end - next.v);
-
-        if (piece.len == 0)
-            return error_set(err, -EINVAL,
-                             "0x%" PRIx64 "+0x%" PRIx64 ": gpa 0x%" PRIx64 " is no RAM", at.v, len,
-                             next.v);
-        next.v += piece.len;
-    }
+    if (run < len)
+        return error_set(err, -EINVAL, "0x%" PRIx64 "+0x%" PRIx64 ": gpa 0x%" PRIx64 " is no RAM",
+                         at.v, len, at.v + run);
     if (memory_pinned(p->mem, at, len))
         return error_set(
             err, -EBUSY,
