@@ -73,6 +73,12 @@ static bool is_system_mnemonic(ZydisMnemonic mnemonic)
     }
 }
 
+static bool is_system(const ZydisDecodedInstruction *z)
+{
+    return is_system_category(z->meta.category) || is_system_mnemonic(z->mnemonic) ||
+           z->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED;
+}
+
 /* A segment register as a destination, a control or debug register, a jump between segments. */
 static bool is_system_form(const struct interp_full *full)
 {
@@ -135,12 +141,9 @@ void interp_classify(struct interp_op *op, const struct interp_full *full)
 
     memset(op, 0, sizeof(*op));
     op->length = z->length;
-    if (is_system_form(full))
-        op->result = INTERP_SYSTEM;
-    else if (verb)
+    if (verb && !is_system_form(full))
         op->result = INTERP_OK;
-    else if (is_system_category(z->meta.category) || is_system_mnemonic(z->mnemonic) ||
-             z->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)
+    else if (verb || is_system(z))
         op->result = INTERP_SYSTEM;
     else
         op->result = INTERP_UNKNOWN;

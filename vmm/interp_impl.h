@@ -205,6 +205,12 @@ static inline void interp_set_gpr(struct interp *in, unsigned reg, unsigned size
     }
 }
 
+/* In 64-bit mode only FS and GS have a base. */
+static inline uint64_t interp_base(const struct interp *in, unsigned seg)
+{
+    return in->bits != 64 || seg == CPU_FS || seg == CPU_GS ? in->state->seg[seg].base : 0;
+}
+
 static inline bool interp_canonical(const struct cpu_state *s, uint64_t linear)
 {
     unsigned shift = s->cr4 & X86_CR4_LA57 ? 7 : 16;

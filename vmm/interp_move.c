@@ -216,9 +216,9 @@ static int h_cbw(struct interp *in, const struct interp_op *op)
 /* CWD, CDQ, CQO: its sign goes to rDX. */
 static int h_cwd(struct interp *in, const struct interp_op *op)
 {
-    int64_t value = (int64_t)interp_sign_extend(in->state->gpr[CPU_RAX], op->size);
+    bool negative = in->state->gpr[CPU_RAX] >> (op->size * 8 - 1) & 1;
 
-    interp_set_gpr(in, CPU_RDX, op->size, (uint64_t)(value >> 63));
+    interp_set_gpr(in, CPU_RDX, op->size, negative ? UINT64_MAX : 0);
     return 0;
 }
 

@@ -103,14 +103,14 @@ int interp_segment_linear(struct interp *in, unsigned seg, uint64_t offset, unsi
     const struct cpu_state *s = in->state;
 
     if (in->bits == 64) {
-        *linear = seg >= CPU_FS ? offset + s->seg[seg].base : offset;
+        *linear = offset + interp_base(in, seg);
         if (!interp_canonical(s, *linear) || !interp_canonical(s, *linear + len - 1))
             return raise_segment(in, seg);
         return 0;
     }
     if (!segment_allows(s, &s->seg[seg], offset, len, write))
         return raise_segment(in, seg);
-    *linear = (uint32_t)(offset + s->seg[seg].base);
+    *linear = (uint32_t)(offset + interp_base(in, seg));
     return 0;
 }
 

@@ -23,7 +23,7 @@ static void begin(struct interp *in, const struct interp_op *op, struct run *r)
    or 1 where one crosses its end, and going down. */
 static unsigned together(const struct interp *in, const struct run *r, unsigned seg, unsigned reg)
 {
-    uint64_t base = in->bits != 64 || seg >= CPU_FS ? in->state->seg[seg].base : 0;
+    uint64_t base = interp_base(in, seg);
     uint64_t offset = interp_gpr(in, reg, r->address);
     uint64_t bytes = PAGE_SIZE_4K - ((base + offset) & (PAGE_SIZE_4K - 1));
     uint64_t wrap = interp_low(UINT64_MAX, r->address) - offset;

@@ -45,6 +45,7 @@ static volatile sig_atomic_t divided;
 void native_run(void);
 void native_exit(void);
 
+/* clang-format off */
 #define EACH_BUT_RSP(X)                                                                            \
     X("rax", "0")                                                                                  \
     X("rcx", "8")                                                                                  \
@@ -69,6 +70,7 @@ __asm__(".text\n"
                                               "popfq\npop %r15\npop %r14\npop %r13\npop %r12\npop "
                                               "%rbp\npop %rbx\n"
                                               "ret\n");
+/* clang-format on */
 
 static void on_divide(int signal, siginfo_t *info, void *context)
 {
@@ -184,6 +186,7 @@ struct template
     uint64_t flags; /* that are defined afterwards */
 };
 
+/* clang-format off */
 #define ALU(base, flags)                                                                           \
     { 0, 0, (base) + 1, 0, BYTE_TOO | LOCK_TOO, flags }, { 0, 0, (base) + 3, 0, BYTE_TOO, flags }, \
         { 0, 0, 0x81, (base) / 8, IMM | DIGIT, flags },                                            \
@@ -288,6 +291,7 @@ static const struct template templates[] = {
     { 0, 0, 0xad, 0, BYTE_TOO | NO_MODRM | STRING, ALL },
     { 0, 0, 0xaf, 0, BYTE_TOO | NO_MODRM | STRING, ALL },
 };
+/* clang-format on */
 
 #define TEMPLATES (sizeof(templates) / sizeof(templates[0]))
 
