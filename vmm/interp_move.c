@@ -307,6 +307,7 @@ const struct interp_verb interp_move_verbs[] = {
     { ZYDIS_MNEMONIC_MFENCE, h_fence, NULL },
     { ZYDIS_MNEMONIC_LFENCE, h_fence, NULL },
     { ZYDIS_MNEMONIC_SFENCE, h_fence, NULL },
+    { ZYDIS_MNEMONIC_SERIALIZE, h_fence, NULL },
     NOTHING(NOP),
     NOTHING(PAUSE),
     NOTHING(ENDBR32),

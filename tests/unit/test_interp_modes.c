@@ -159,6 +159,9 @@ static void canonical(void **state)
     assert_int_equal(at(0x3000, 4), 0x77);
     DONE("\x89\x03");
     assert_int_equal(at(0x10, 4), 0x77);
+    cpu.gpr[CPU_RSP] = 0x8000;
+    put(0x8000, "\0\0\0\0\0\0\x80", 8);
+    FAULTS("\xc3", CPU_GP, 0); /* ret: RSP stays */
     cpu.rip = UINT64_C(1) << 47;
     assert_int_equal(interp_step(interp, 1, &insn, &fault), INTERP_FAULT);
     assert_int_equal(fault.vector, CPU_GP);
@@ -273,6 +276,15 @@ static void repeated_in_16_bits(void **state)
     assert_int_equal(memory[0x1ffff], 0xaa);
     assert_int_equal(memory[0x1000f], 0xaa);
     assert_int_equal(memory[0x10010], 0);
+    cpu.seg[CPU_ES].limit = UINT32_MAX; /* "unreal": the offset wraps before the limit */
+    cpu.seg[CPU_ES].base = 0x10800;     /* and in the middle of a page */
+    cpu.gpr[CPU_RAX] = 0xbb;
+    cpu.gpr[CPU_RDI] = 0xfff8;
+    cpu.gpr[CPU_RCX] = 0x10;
+    DONE("\xf3\xaa");
+    assert_int_equal(memory[0x207ff], 0xbb);
+    assert_int_equal(memory[0x20800], 0);
+    assert_int_equal(memory[0x10807], 0xbb);
     cpu.seg[CPU_ES].limit = 0x7f; /* the rounds before the limit are done */
     cpu.gpr[CPU_RDI] = 0x78;
     cpu.gpr[CPU_RCX] = 0x20;
