@@ -6,7 +6,8 @@
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
 TEST_SRC  = $(UNIT_SRC) tests/unit/image.c tests/unit/boot_fixture.c tests/unit/pages_fixture.c \
-	    tests/unit/interp_fixture.c $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
+	    tests/unit/interp_fixture.c tests/unit/cpu_fixture.c \
+	    $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
@@ -24,6 +25,10 @@ $(BUILD)/tests/unit/test_pages $(BUILD)/tests/unit/test_guard: \
 # A small guest of the interpreter.
 $(BUILD)/tests/unit/test_interp_modes $(BUILD)/tests/unit/test_interp_kinds: \
 	tests/unit/interp_fixture.c tests/unit/interp_fixture.h
+
+# A virtual CPU in flat memory.
+$(BUILD)/tests/unit/test_cpu_event $(BUILD)/tests/unit/test_cpu_transfer \
+$(BUILD)/tests/unit/test_cpu_segment: tests/unit/cpu_fixture.c tests/unit/cpu_fixture.h
 
 $(BUILD)/tests/unit/test_lab: tools/lab_link.c tools/lab_cpio.c tools/lab_fill.c tools/appliance_option.c
 

@@ -10,9 +10,11 @@
 
 /*
  * Delivers an exception. When delivering it faults, what the manual says follows: another
- * exception, a double fault, or -1: a triple fault, and the state is that before. Real mode,
- * 16-, 32- and 64-bit gates, stack switches by TSS and IST. Intel SDM vol. 3A, 6.12 "Exception and
- * Interrupt Handling", 6.14 "Exception and Interrupt Handling in 64-bit Mode", 6.15 "Interrupt 8".
+ * exception, a double fault, or -1: a triple fault, and the state is that before. -ENOTSUP: a task
+ * gate or virtual-8086 mode; the state is that before. Real mode, 16-, 32- and 64-bit gates, stack
+ * switches by TSS and IST. Sets CR2. RF is set in the flags that a fault pushes; a trap, an abort
+ * or an interrupt pushes them as they are. Intel SDM vol. 3A, 6.12 "Exception and Interrupt
+ * Handling", 6.14 "Exception and Interrupt Handling in 64-bit Mode", 6.15 "Interrupt 8".
  */
 int cpu_deliver(struct interp *in, const struct cpu_fault *fault);
 
@@ -22,11 +24,12 @@ int cpu_deliver_interrupt(struct interp *in, uint8_t vector);
 /*
  * Carries out, if it is one of these, the instruction of INTERP_SYSTEM: INT n, INT1, INT3, INTO,
  * IRET/D/Q, far JMP, CALL and RET, SYSCALL, SYSRET, SYSENTER, SYSEXIT, MOV and POP to a segment
- * register, LDS and its likes, LGDT, LIDT, SGDT, SIDT, LLDT, LTR, SLDT, STR, LAR, LSL, VERR, VERW.
- * RIP is moved on. INTERP_SYSTEM: none of these. INTERP_UNKNOWN: a form of them that is not
- * supported (task gates, virtual-8086 mode). Software interrupts are delivered here; one whose
- * delivery ends in a triple fault gives INTERP_FAULT with a double fault's vector, which
- * cpu_deliver() then finds undeliverable as well.
+ * register, LDS and its likes, LGDT, LIDT, SGDT, SIDT, LLDT, LTR, SLDT, STR, LAR, LSL,
+ * VERR, VERW. RIP is moved on. INTERP_SYSTEM: none of these. INTERP_UNKNOWN: a form of them that is
+ * not supported (call and task gates, switches of tasks, virtual-8086 mode). INTERP_FAULT: nothing
+ * changed, but for bits that the CPU sets in descriptors. Software interrupts are delivered here; a
+ * fault on the way is the instruction's like any other, for cpu_deliver(). IRET leaves RF as it
+ * took it from the stack: a caller that clears RF behind each instruction must not do so behind it.
  */
 enum interp_result cpu_transfer(struct interp *in, const struct interp_insn *insn,
                                 struct cpu_fault *fault);
