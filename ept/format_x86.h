@@ -26,6 +26,10 @@ extern const struct pt_format pt_x86_64_5l;  /* five levels, CR4.LA57 */
 #define X86_EFER_NXE  (UINT64_C(1) << 11)
 #define X86_RFLAGS_AC (UINT64_C(1) << 18)
 #define X86_PTE_P     (UINT64_C(1) << 0)
+#define X86_PTE_RW    (UINT64_C(1) << 1)
+#define X86_PTE_US    (UINT64_C(1) << 2)
+#define X86_PTE_A     (UINT64_C(1) << 5)
+#define X86_PTE_D     (UINT64_C(1) << 6)
 #define X86_PTE_PS    (UINT64_C(1) << 7)
 #define X86_PTE_NX    (UINT64_C(1) << 63)
 

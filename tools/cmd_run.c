@@ -35,6 +35,8 @@ static const char help[] =
     "            file:PATH   ... a file, emptied first\n"
     "  --backing KIND        host pages behind guest memory: anon, thp, memfd,\n"
     "                        hugetlb-2m, hugetlb-1g (default thp if the host has it)\n"
+    "  --paging nested       translation by KVM (default)\n"
+    "           shadow       by shadow page tables of ours; the guest runs de-privileged\n"
     "  --populate POLICY[:RANGE]  when guest memory gets its pages: kernel (on the first touch,\n"
     "                        by the host kernel; default), lazy (on the first touch, by us),\n"
     "                        eager (at the start). RANGE in guest-physical addresses, like\n"
@@ -71,6 +73,7 @@ enum {
     OPT_NAME,
     OPT_CONSOLE,
     OPT_BACKING,
+    OPT_PAGING,
     OPT_TIMEOUT,
     OPT_TRACE,
 };
@@ -83,6 +86,7 @@ static const struct option options[] = {
     { "name", required_argument, NULL, OPT_NAME },
     { "console", required_argument, NULL, OPT_CONSOLE },
     { "backing", required_argument, NULL, OPT_BACKING },
+    { "paging", required_argument, NULL, OPT_PAGING },
     { "populate", required_argument, NULL, OPT_POPULATE },
     { "fault-around", required_argument, NULL, OPT_FAULT_AROUND },
     { "lock", no_argument, NULL, OPT_LOCK },
@@ -152,6 +156,8 @@ static int set_option(struct run_options *o, int opt, const char *value, struct 
         return control_name_check(value, err);
     case OPT_CONSOLE:
         return parse_console(o, value, err);
+    case OPT_PAGING:
+        return paging_parse(value, &o->cfg.paging, err);
     case OPT_BACKING:
         o->backing_given = true;
         return mem_backing_parse(value, &o->cfg.backing, err);

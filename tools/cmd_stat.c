@@ -6,6 +6,7 @@
 #include "tools/client.h"
 #include "tools/parse.h"
 #include "tools/stat_pages.h"
+#include "tools/stat_shadow.h"
 #include "tools/table.h"
 #include "vmm/control.h"
 
@@ -101,9 +102,11 @@ static void print_memory(const json_t *memory)
 
 static void print_vcpus(const json_t *vcpus)
 {
-    static const char *const reasons[] = { "total", "pio", "mmio", "hlt", "intr", "other" };
+    static const char *const reasons[] = {
+        "total", "pio", "mmio", "hlt", "intr", "traps", "other"
+    };
     struct table *t =
-        table_create(">vCPU >EXITS >PIO >MMIO >HLT >INTR >OTHER >IN-GUEST >HOST-FAULTS");
+        table_create(">vCPU >EXITS >PIO >MMIO >HLT >INTR >TRAPS >OTHER >IN-GUEST >HOST-FAULTS");
     size_t i;
     json_t *cpu;
 
@@ -220,6 +223,7 @@ static int run(const struct command *cmd, int argc, char **argv)
         print_general(stat);
         print_memory(json_object_get(stat, "memory"));
         print_vcpus(json_object_get(stat, "vcpus"));
+        stat_print_shadow(json_object_get(stat, "shadow"));
         print_devices(stat);
     }
     json_decref(stat);

@@ -10,6 +10,7 @@
 #include "vmm/control_migrate.h"
 #include "vmm/control_pages.h"
 #include "vmm/control_track.h"
+#include "vmm/depriv.h"
 #include "vmm/residency.h"
 
 #define RANGES_MAX 256
@@ -53,12 +54,12 @@ json_t *control_status(struct vm *vm)
     uint64_t create_ns = 0, run_ns = 0;
 
     vm_times(vm, &create_ns, &run_ns);
-    return json_pack("{s:s, s:i, s:s, s:i, s:I, s:s, s:o, s:o, s:o, s:f}", "name", cfg->name, "pid",
-                     (int)getpid(), "state", state_name(vm_state(vm)), "cpus", (int)cfg->cpus,
-                     "mem_bytes", (json_int_t)cfg->mem_bytes, "backing",
-                     mem_backing_name(cfg->backing), "kernel", control_text(cfg->kernel), "cmdline",
-                     control_text(cfg->cmdline), "console", console_json(vm), "uptime_s",
-                     (double)run_ns / 1e9);
+    return json_pack("{s:s, s:i, s:s, s:i, s:I, s:s, s:s, s:o, s:o, s:o, s:f}", "name", cfg->name,
+                     "pid", (int)getpid(), "state", state_name(vm_state(vm)), "cpus",
+                     (int)cfg->cpus, "mem_bytes", (json_int_t)cfg->mem_bytes, "paging",
+                     paging_name(cfg->paging), "backing", mem_backing_name(cfg->backing), "kernel",
+                     control_text(cfg->kernel), "cmdline", control_text(cfg->cmdline), "console",
+                     console_json(vm), "uptime_s", (double)run_ns / 1e9);
 }
 
 static json_t *vcpus_json(struct vm *vm)
@@ -68,12 +69,12 @@ static json_t *vcpus_json(struct vm *vm)
 
     for (unsigned cpu = 0; vm_vcpu_stat(vm, cpu, &s) == 0; cpu++) {
         (void)json_array_append_new(
-            list,
-            json_pack("{s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:{s:I, s:I}}", "cpu", (int)cpu,
-                      "exits", "total", (json_int_t)s.exits_total, "pio", (json_int_t)s.pio, "mmio",
-                      (json_int_t)s.mmio, "hlt", (json_int_t)s.hlt, "intr", (json_int_t)s.intr,
-                      "other", (json_int_t)s.other, "run_ns", (json_int_t)s.run_ns, "host_faults",
-                      "minor", (json_int_t)s.host_minor, "major", (json_int_t)s.host_major));
+            list, json_pack("{s:i, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:{s:I, s:I}}",
+                            "cpu", (int)cpu, "exits", "total", (json_int_t)s.exits_total, "pio",
+                            (json_int_t)s.pio, "mmio", (json_int_t)s.mmio, "hlt", (json_int_t)s.hlt,
+                            "intr", (json_int_t)s.intr, "traps", (json_int_t)s.traps, "other",
+                            (json_int_t)s.other, "run_ns", (json_int_t)s.run_ns, "host_faults",
+                            "minor", (json_int_t)s.host_minor, "major", (json_int_t)s.host_major));
     }
     return list;
 }
@@ -124,6 +125,64 @@ static json_t *memory_json(struct vm *vm)
                      control_nodes_json(vm, &resident));
 }
 
+static void add_number(json_t *object, const char *key, uint64_t value)
+{
+    (void)json_object_set_new(object, key, control_number(value));
+}
+
+/* What all vCPUs were helped with. */
+static json_t *depriv_json(struct vm *vm)
+{
+    struct depriv_stat sum = { 0 }, one;
+    json_t *out = json_object(), *kinds = json_object();
+    uint64_t *to = (uint64_t *)&sum;
+
+    for (unsigned cpu = 0; vm_depriv_stat(vm, cpu, &one) == 0; cpu++)
+        for (size_t i = 0; i < sizeof(sum) / sizeof(*to); i++)
+            to[i] += ((const uint64_t *)&one)[i];
+    add_number(out, "traps", sum.traps);
+    add_number(out, "page_faults", sum.page_faults);
+    add_number(out, "reflected_page_faults", sum.reflected_faults);
+    add_number(out, "reflected_exceptions", sum.reflected);
+    add_number(out, "interrupts", sum.interrupts);
+    add_number(out, "interpreted", sum.interpreted);
+    add_number(out, "flushes", sum.flushes);
+    add_number(out, "touches", sum.touches);
+    add_number(out, "refused_tables", sum.refused_tables);
+    add_number(out, "window_accesses", sum.window_accesses);
+    for (unsigned kind = 0; kind < DEPRIV_KINDS; kind++)
+        add_number(kinds, depriv_kind_name((enum depriv_kind)kind), sum.emulated[kind]);
+    (void)json_object_set_new(out, "emulated", kinds);
+    return out;
+}
+
+/* NULL with --paging nested. */
+static json_t *shadow_json(struct vm *vm)
+{
+    struct shadow *shadow = vm_shadow(vm);
+    struct shadow_stats s;
+    json_t *out;
+
+    if (!shadow)
+        return NULL;
+    shadow_stats(shadow, &s);
+    out = depriv_json(vm);
+    add_number(out, "fills", s.fills);
+    add_number(out, "fills_large", s.fills_large);
+    add_number(out, "syncs", s.syncs);
+    add_number(out, "compared_tables", s.compared);
+    add_number(out, "zaps", s.zaps);
+    add_number(out, "write_protect_faults", s.unsyncs);
+    add_number(out, "protects", s.protects);
+    add_number(out, "roots_made", s.roots_made);
+    add_number(out, "roots_hit", s.roots_hit);
+    add_number(out, "evictions", s.evictions);
+    add_number(out, "tables", s.tables);
+    add_number(out, "tables_max", s.tables_max);
+    add_number(out, "unsync_tables", s.unsync_tables);
+    return out;
+}
+
 json_t *control_stat(struct vm *vm)
 {
     json_t *stat = control_status(vm);
@@ -133,6 +192,8 @@ json_t *control_stat(struct vm *vm)
         return NULL;
     vm_times(vm, &create_ns, &run_ns);
     (void)json_object_set_new(stat, "vcpus", vcpus_json(vm));
+    if (vm_shadow(vm))
+        (void)json_object_set_new(stat, "shadow", shadow_json(vm));
     (void)json_object_set_new(stat, "devices", devices_json(vm));
     (void)json_object_set_new(stat, "unclaimed_accesses",
                               control_number(bus_unclaimed(vm_bus(vm))));

@@ -17,6 +17,7 @@
 #define LEAF_VENDOR         0x0
 #define LEAF_FEATURES       0x1
 #define LEAF_CACHES         0x4
+#define LEAF_STRUCTURE      0x7
 #define LEAF_TOPOLOGY       0xb
 #define LEAF_TOPOLOGY_V2    0x1f
 #define LEAF_EXT_FEATURES   0x80000001
@@ -264,27 +265,30 @@ void cpuid_destroy(struct cpuid *cpuid)
     free(cpuid);
 }
 
+/* What differs from vCPU to vCPU. */
+static void personalize(struct kvm_cpuid_entry2 *e, unsigned apic_id)
+{
+    switch (e->function) {
+    case LEAF_FEATURES:
+        e->ebx = (e->ebx & 0x00ffffff) | (apic_id & 0xff) << 24;
+        break;
+    case LEAF_TOPOLOGY:
+        e->edx = apic_id;
+        break;
+    case LEAF_AMD_TOPOLOGY:
+        e->eax = apic_id;
+        e->ebx = apic_id & 0xff; /* core id; one thread a core */
+        e->ecx = 0;              /* one node */
+        break;
+    default:
+        break;
+    }
+}
+
 int cpuid_apply(struct cpuid *cpuid, int vcpu_fd, unsigned apic_id, struct error *err)
 {
-    for (unsigned i = 0; i < cpuid->table->nent; i++) {
-        struct kvm_cpuid_entry2 *e = &cpuid->table->entries[i];
-
-        switch (e->function) {
-        case LEAF_FEATURES:
-            e->ebx = (e->ebx & 0x00ffffff) | (apic_id & 0xff) << 24;
-            break;
-        case LEAF_TOPOLOGY:
-            e->edx = apic_id;
-            break;
-        case LEAF_AMD_TOPOLOGY:
-            e->eax = apic_id;
-            e->ebx = apic_id & 0xff; /* core id; one thread a core */
-            e->ecx = 0;              /* one node */
-            break;
-        default:
-            break;
-        }
-    }
+    for (unsigned i = 0; i < cpuid->table->nent; i++)
+        personalize(&cpuid->table->entries[i], apic_id);
     if (ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid->table) < 0)
         return error_set(err, -errno, "KVM refuses the CPUID table of vCPU %u: %s", apic_id,
                          strerror(errno));
@@ -304,4 +308,65 @@ bool cpuid_gib_pages(const struct cpuid *cpuid)
 bool cpuid_amd(const struct cpuid *cpuid)
 {
     return cpuid->amd;
+}
+
+static uint32_t *register_of(struct kvm_cpuid_entry2 *e, enum cpuid_register which)
+{
+    switch (which) {
+    case CPUID_EAX:
+        return &e->eax;
+    case CPUID_EBX:
+        return &e->ebx;
+    case CPUID_ECX:
+        return &e->ecx;
+    case CPUID_EDX:
+        break;
+    }
+    return &e->edx;
+}
+
+static bool has_index(const struct kvm_cpuid_entry2 *e, uint32_t function, uint32_t index)
+{
+    return e->function == function &&
+           (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == index);
+}
+
+void cpuid_clear(struct cpuid *cpuid, uint32_t function, uint32_t index, enum cpuid_register which,
+                 uint32_t bits)
+{
+    for (unsigned i = 0; i < cpuid->table->nent; i++)
+        if (has_index(&cpuid->table->entries[i], function, index))
+            *register_of(&cpuid->table->entries[i], which) &= ~bits;
+}
+
+void cpuid_answer(const struct cpuid *cpuid, unsigned apic_id, uint32_t function, uint32_t index,
+                  uint32_t out[4])
+{
+    struct kvm_cpuid_entry2 e = { 0 };
+
+    for (unsigned i = 0; i < cpuid->table->nent; i++)
+        if (has_index(&cpuid->table->entries[i], function, index))
+            e = cpuid->table->entries[i];
+    personalize(&e, apic_id);
+    out[0] = e.eax;
+    out[1] = e.ebx;
+    out[2] = e.ecx;
+    out[3] = e.edx;
+}
+
+/* Intel SDM vol. 3A, 2.5 "Control Registers": what each bit needs. */
+uint64_t cpuid_cr4_bits(const struct cpuid *cpuid)
+{
+    uint64_t bits = 0x7ff; /* VME to OSXMMEXCPT: older than long mode */
+    uint32_t f1[4], f7[4];
+
+    cpuid_answer(cpuid, 0, LEAF_FEATURES, 0, f1);
+    cpuid_answer(cpuid, 0, LEAF_STRUCTURE, 0, f7);
+    bits |= f7[2] & 1u << 2 ? UINT64_C(1) << 11 : 0;  /* UMIP */
+    bits |= f7[1] & 1u << 0 ? UINT64_C(1) << 16 : 0;  /* FSGSBASE */
+    bits |= f1[2] & 1u << 17 ? UINT64_C(1) << 17 : 0; /* PCIDE */
+    bits |= f1[2] & 1u << 26 ? UINT64_C(1) << 18 : 0; /* OSXSAVE */
+    bits |= f7[1] & 1u << 7 ? UINT64_C(1) << 20 : 0;  /* SMEP */
+    bits |= f7[1] & 1u << 20 ? UINT64_C(1) << 21 : 0; /* SMAP */
+    return bits;
 }

@@ -35,4 +35,22 @@ bool cpuid_gib_pages(const struct cpuid *cpuid);
 /* Whether they are AMD's or Hygon's, which reserve a bit of page tables that Intel ignores. */
 bool cpuid_amd(const struct cpuid *cpuid);
 
+/* Which CR4 bits a guest may set with the features that its CPUs show. */
+uint64_t cpuid_cr4_bits(const struct cpuid *cpuid);
+
+/* Takes features away, before any cpuid_apply(): the bits of a register of a leaf. */
+enum cpuid_register {
+    CPUID_EAX,
+    CPUID_EBX,
+    CPUID_ECX,
+    CPUID_EDX,
+};
+void cpuid_clear(struct cpuid *cpuid, uint32_t function, uint32_t index, enum cpuid_register which,
+                 uint32_t bits);
+
+/* What the instruction answers on the vCPU with that APIC id: EAX, EBX, ECX, EDX; zeros for a leaf
+ * that isn't there. */
+void cpuid_answer(const struct cpuid *cpuid, unsigned apic_id, uint32_t function, uint32_t index,
+                  uint32_t out[4]);
+
 #endif

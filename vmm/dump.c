@@ -256,8 +256,7 @@ void dump_crash(struct vcpu *cpu, const char *what, int error)
         return;
     d.to = open_memstream(&text, &length);
     if (d.to) {
-        if (ioctl(cpu->fd, KVM_GET_REGS, &d.regs) < 0 ||
-            ioctl(cpu->fd, KVM_GET_SREGS, &d.sregs) < 0)
+        if (vcpu_registers(cpu, &d.regs, &d.sregs) < 0)
             fprintf(d.to, "twofold: KVM does not give the registers of vCPU %u\n", cpu->id);
         print_all(&d, what, error);
         if (fclose(d.to) == 0)

@@ -207,6 +207,15 @@ static void handle_other(struct vcpu *cpu)
     }
 }
 
+void vcpu_note_exit(struct vcpu *cpu, const struct exit_record *rec)
+{
+    cpu->ring[cpu->stat.exits_total % EXIT_RING] = *rec;
+    add(&cpu->stat.exits_total);
+    add(rec->reason == KVM_EXIT_IO ? &cpu->stat.pio : &cpu->stat.traps);
+    if (cpu->vm->cfg->trace)
+        trace_exit(cpu, rec);
+}
+
 void vcpu_handle_exit(struct vcpu *cpu, uint64_t tsc)
 {
     struct exit_record *rec = record(cpu, tsc);

@@ -135,7 +135,7 @@ bool guard_explain(struct vcpu *cpu, int error, char *what, size_t size)
 
     if (!memory_guard_range(cpu->vm->mem, 0, &at, &len))
         return false;
-    if (ioctl(cpu->fd, KVM_GET_REGS, &s.regs) < 0 || ioctl(cpu->fd, KVM_GET_SREGS, &s.sregs) < 0)
+    if (vcpu_registers(cpu, &s.regs, &s.sregs) < 0)
         return false;
     if (!search(&s, error))
         return false;

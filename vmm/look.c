@@ -163,10 +163,11 @@ static int read_vcpu(struct look *l, struct error *err)
     struct kvm_sregs sregs;
     struct kvm_regs regs;
     struct x86_paging paging;
+    int rc = vcpu_registers(cpu, &regs, &sregs);
 
-    if (ioctl(cpu->fd, KVM_GET_SREGS, &sregs) < 0 || ioctl(cpu->fd, KVM_GET_REGS, &regs) < 0)
-        return error_set(err, -errno, "KVM does not give the registers of vCPU %u: %s", cpu->id,
-                         strerror(errno));
+    if (rc < 0)
+        return error_set(err, rc, "KVM does not give the registers of vCPU %u: %s", cpu->id,
+                         strerror(-rc));
     paging = (struct x86_paging){
         .cr0 = sregs.cr0,
         .cr3 = l->request.tables == LOOK_VCPU ? sregs.cr3 : l->request.cr3,

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "vmm/cpu_state.h"
+
 /* A string instruction may move thousands of values in one exit: the first ones tell. */
 #define VALUES_MAX 8
 
@@ -44,6 +46,8 @@ const char *exit_name(uint32_t reason)
         [KVM_EXIT_MEMORY_FAULT_NR] = "memory-fault",
     };
 
+    if (reason == EXIT_TRAP)
+        return "trap";
     if (reason < sizeof(names) / sizeof(names[0]) && names[reason])
         return names[reason];
     return "unnamed";
@@ -58,6 +62,10 @@ static const char *direction(const struct exit_record *rec)
 
 void exit_print(FILE *to, const struct exit_record *rec)
 {
+    if (rec->reason == EXIT_TRAP)
+        fprintf(to, " vector=%" PRIu64, rec->addr);
+    if (rec->reason == EXIT_TRAP && rec->addr == CPU_PAGE)
+        fprintf(to, " cr2=0x%" PRIx64, rec->value);
     if (rec->size == 0)
         return;
     fprintf(to, " %s 0x%" PRIx64 " size=%u count=%" PRIu32 " value=0x%" PRIx64, direction(rec),
@@ -67,8 +75,11 @@ void exit_print(FILE *to, const struct exit_record *rec)
 /* RIP as KVM leaves it: on the instruction or behind it, which depends on the exit. */
 static uint64_t rip_of(struct vcpu *cpu)
 {
+    struct kvm_sregs sregs;
     struct kvm_regs regs;
 
+    if (cpu->depriv)
+        return vcpu_registers(cpu, &regs, &sregs) == 0 ? regs.rip : 0;
     if (cpu->run->kvm_valid_regs & KVM_SYNC_X86_REGS)
         return cpu->run->s.regs.regs.rip;
     return ioctl(cpu->fd, KVM_GET_REGS, &regs) == 0 ? regs.rip : 0;

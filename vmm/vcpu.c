@@ -123,6 +123,8 @@ int vcpu_create(struct vm *vm, unsigned id, struct error *err)
     /* The others stay where reset left them and wait for INIT and SIPI, inside of KVM_RUN. */
     if (rc == 0 && id == 0)
         rc = set_boot_state(cpu, &vm->entry, err);
+    if (rc == 0 && vm->depriv)
+        rc = depriv_cpu_create(&cpu->depriv, vm->depriv, cpu, err);
     if (rc == 0)
         return 0;
 fail:
@@ -132,6 +134,8 @@ fail:
 
 void vcpu_destroy(struct vcpu *cpu)
 {
+    depriv_cpu_destroy(cpu->depriv);
+    cpu->depriv = NULL;
     if (cpu->run)
         (void)munmap(cpu->run, cpu->vm->kvm.run_size);
     cpu->run = NULL;
@@ -201,6 +205,31 @@ static bool run_failed(struct vcpu *cpu, int code, uint64_t tsc)
     return false;
 }
 
+int vcpu_kvm_run(struct vcpu *cpu, uint64_t *tsc)
+{
+    uint64_t enter = vm_tsc();
+    int rc;
+
+    __atomic_store_n(&cpu->tsc_enter, enter, __ATOMIC_RELAXED);
+    rc = ioctl(cpu->fd, KVM_RUN, 0) < 0 ? -errno : 0;
+    *tsc = vm_tsc();
+    __atomic_store_n(&cpu->tsc_enter, 0, __ATOMIC_RELAXED);
+    if (*tsc > enter)
+        add(&cpu->stat.run_ns, *tsc - enter);
+    return rc;
+}
+
+int vcpu_registers(const struct vcpu *cpu, struct kvm_regs *regs, struct kvm_sregs *sregs)
+{
+    if (cpu->depriv) {
+        depriv_registers(cpu->depriv, regs, sregs);
+        return 0;
+    }
+    return ioctl(cpu->fd, KVM_GET_REGS, regs) < 0 || ioctl(cpu->fd, KVM_GET_SREGS, sregs) < 0
+               ? -errno
+               : 0;
+}
+
 static void *vcpu_main(void *arg)
 {
     struct vcpu *cpu = arg;
@@ -210,19 +239,13 @@ static void *vcpu_main(void *arg)
     if (cpu->id == 0)
         __atomic_store_n(&cpu->vm->first_run_ns, now_ns(), __ATOMIC_RELAXED);
     while (on) {
-        uint64_t enter = vm_tsc(), leave;
-        int rc;
+        uint64_t leave = 0;
+        int rc = cpu->depriv ? depriv_round(cpu->depriv, &leave) : vcpu_kvm_run(cpu, &leave);
 
-        __atomic_store_n(&cpu->tsc_enter, enter, __ATOMIC_RELAXED);
-        rc = ioctl(cpu->fd, KVM_RUN, 0);
-        leave = vm_tsc();
-        __atomic_store_n(&cpu->tsc_enter, 0, __ATOMIC_RELAXED);
-        if (leave > enter)
-            add(&cpu->stat.run_ns, leave - enter);
         if (rc == 0)
             vcpu_handle_exit(cpu, leave);
-        else
-            on = run_failed(cpu, errno, leave);
+        else if (rc < 0)
+            on = run_failed(cpu, -rc, leave ? leave : vm_tsc());
     }
     thread_faults_stop(&cpu->faults);
     return NULL;

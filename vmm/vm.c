@@ -197,6 +197,8 @@ static int vm_build(struct vm *vm, struct error *err)
         rc = vm_signals_take(vm, err);
     if (rc == 0)
         rc = cpuid_create(&vm->cpuid, &vm->kvm, cfg->cpus, err);
+    if (rc == 0 && cfg->paging == PAGING_SHADOW)
+        depriv_cpuid(vm->cpuid);
     if (rc == 0)
         rc = memory_create(&vm->mem, cfg->mem_bytes, cfg->backing, err);
     if (rc == 0)
@@ -207,6 +209,8 @@ static int vm_build(struct vm *vm, struct error *err)
         rc = pages_create(&vm->pages, vm->mem, &cfg->pages, pages_failed, vm, err);
     if (rc == 0)
         rc = kvm_vm_create(vm, err);
+    if (rc == 0 && cfg->paging == PAGING_SHADOW)
+        rc = depriv_create(&vm->depriv, vm, err);
     if (rc == 0)
         rc = track_create(&vm->track, vm->pages, vm->fd, err);
     if (rc == 0)
@@ -261,6 +265,7 @@ void vm_destroy(struct vm *vm)
     for (unsigned i = 0; i < vm->vcpus; i++)
         vcpu_destroy(&vm->vcpu[i]);
     free(vm->vcpu);
+    depriv_destroy(vm->depriv);
     vm_events_stop(vm);
     mailbox_destroy(vm->mailbox);
     pv_port_destroy(vm->pv);
@@ -288,6 +293,22 @@ void vm_destroy(struct vm *vm)
     (void)pthread_cond_destroy(&vm->changed);
     (void)pthread_mutex_destroy(&vm->lock);
     free(vm);
+}
+
+const char *paging_name(enum paging paging)
+{
+    return paging == PAGING_SHADOW ? "shadow" : "nested";
+}
+
+int paging_parse(const char *name, enum paging *out, struct error *err)
+{
+    for (enum paging p = PAGING_NESTED; p <= PAGING_SHADOW; p++) {
+        if (strcmp(name, paging_name(p)) == 0) {
+            *out = p;
+            return 0;
+        }
+    }
+    return error_set(err, -EINVAL, "--paging: '%s' is none; use nested or shadow", name);
 }
 
 /* --- what others ask for ------------------------------------------------------------------ */
@@ -362,6 +383,7 @@ int vm_vcpu_stat(struct vm *vm, unsigned cpu, struct vcpu_stat *out)
         .hlt = peek(&v->stat.hlt),
         .intr = peek(&v->stat.intr),
         .other = peek(&v->stat.other),
+        .traps = peek(&v->stat.traps),
     };
     ticks = peek(&v->stat.run_ns);
     enter = peek(&v->tsc_enter);
@@ -370,6 +392,21 @@ int vm_vcpu_stat(struct vm *vm, unsigned cpu, struct vcpu_stat *out)
     out->run_ns = vm_ticks_to_ns(vm, ticks);
     thread_faults_read(&v->faults, &out->host_minor, &out->host_major);
     return 0;
+}
+
+int vm_depriv_stat(struct vm *vm, unsigned cpu, struct depriv_stat *out)
+{
+    if (cpu >= vm->vcpus)
+        return -EINVAL;
+    if (!vm->vcpu[cpu].depriv)
+        return -ENOTSUP;
+    depriv_cpu_stat(vm->vcpu[cpu].depriv, out);
+    return 0;
+}
+
+struct shadow *vm_shadow(struct vm *vm)
+{
+    return vm->depriv ? depriv_shadow(vm->depriv) : NULL;
 }
 
 void vm_times(struct vm *vm, uint64_t *create_ns, uint64_t *run_ns)

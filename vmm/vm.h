@@ -16,6 +16,15 @@
 
 #define VM_CPUS_MAX 64
 
+enum paging {
+    PAGING_NESTED, /* KVM's: a second dimension in hardware, or KVM's own shadow tables */
+    PAGING_SHADOW, /* ours; the guest runs de-privileged (docs/shadow.md) */
+};
+
+/* "nested" or "shadow". */
+const char *paging_name(enum paging paging);
+int paging_parse(const char *name, enum paging *out, struct error *err);
+
 enum console_kind {
     CONSOLE_STDIO,
     CONSOLE_PTY,
@@ -30,6 +39,7 @@ struct vm_config {
     const char *cmdline; /* never NULL */
     uint64_t mem_bytes;
     unsigned cpus;
+    enum paging paging;
     enum mem_backing backing;
     struct pages_config pages;
     struct numa_config numa;
@@ -68,6 +78,7 @@ enum vm_state {
 struct vcpu_stat {
     uint64_t exits_total;
     uint64_t pio, mmio, hlt, intr, other;
+    uint64_t traps;  /* of a de-privileged guest */
     uint64_t run_ns; /* time inside KVM_RUN */
     /* Page faults of its thread since its first instruction, KVM's for the guest among them; major
      * ones waited for a disk. */
@@ -127,6 +138,13 @@ struct io_loop *vm_loop(struct vm *vm);
 
 /* The counters of one vCPU; safe while it runs. -EINVAL when there is no such vCPU. */
 int vm_vcpu_stat(struct vm *vm, unsigned cpu, struct vcpu_stat *out);
+
+/* With --paging shadow, what a vCPU had to be helped with; -EINVAL when there is no such vCPU,
+ * -ENOTSUP with --paging nested. And the shadow tables; NULL with --paging nested. */
+struct depriv_stat;
+struct shadow;
+int vm_depriv_stat(struct vm *vm, unsigned cpu, struct depriv_stat *out);
+struct shadow *vm_shadow(struct vm *vm);
 
 /* Nanoseconds from vm_create() to the first KVM_RUN, and from there to now or the end. */
 void vm_times(struct vm *vm, uint64_t *create_ns, uint64_t *run_ns);

@@ -14,6 +14,7 @@
 #include "vmm/bus.h"
 #include "vmm/console.h"
 #include "vmm/cpuid.h"
+#include "vmm/depriv.h"
 #include "vmm/devices.h"
 #include "vmm/io_loop.h"
 #include "vmm/kvm.h"
@@ -37,6 +38,10 @@ struct exit_record {
 
 #define EXIT_RING 16 /* a power of two */
 
+/* A `reason` beside KVM's: a trap of a de-privileged guest; `addr` is its vector, `value` CR2 of a
+ * page fault. */
+#define EXIT_TRAP 0x1000
+
 /*
  * Written by the vCPU's own thread only; others read the counters with relaxed
  * loads. Aligned so that two vCPUs never share a cache line.
@@ -48,6 +53,7 @@ struct vcpu {
     int fd;
     struct vcpu_stat stat; /* run_ns counts TSC ticks here; see vm_vcpu_stat() */
     struct exit_record ring[EXIT_RING];
+    struct depriv_cpu *depriv;   /* NULL: with --paging nested */
     struct thread_faults faults; /* before its first KVM_RUN; at its end, those since then */
     uint64_t tsc_enter;          /* when KVM_RUN was entered; 0 outside of it */
     pthread_t thread;
@@ -63,6 +69,7 @@ struct vm {
     struct memory *mem;
     struct pages *pages;
     struct track *track;
+    struct depriv *depriv; /* NULL: with --paging nested */
     struct bus *bus;
     struct io_loop *loop;
     struct console *con;
@@ -127,10 +134,20 @@ int vcpu_start(struct vcpu *cpu, struct error *err);
 /* Makes KVM_RUN return soon, now or on its next entry. Needs vm->lock. */
 void vcpu_kick(struct vcpu *cpu);
 
+/* KVM_RUN, its time counted; *tsc is when it returned. 0 or -errno. */
+int vcpu_kvm_run(struct vcpu *cpu, uint64_t *tsc);
+
+/* The registers as the guest believes them to be; while the vCPU stands still, or by itself. 0 or
+ * -errno. */
+int vcpu_registers(const struct vcpu *cpu, struct kvm_regs *regs, struct kvm_sregs *sregs);
+
 /* --- exits.c --- */
 
 /* Notes and handles the exit that KVM_RUN returned with at `tsc`, EINTR included. */
 void vcpu_handle_exit(struct vcpu *cpu, uint64_t tsc);
+
+/* Notes an exit that was handled elsewhere: in the ring, the counters and the trace. */
+void vcpu_note_exit(struct vcpu *cpu, const struct exit_record *rec);
 
 /* --- trace.c --- */
 

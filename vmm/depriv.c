@@ -1,0 +1,332 @@
+/*
+ * De-privileged VMs: what they need of KVM, creation, and the round of a vCPU.
+ */
+#include "vmm/depriv_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#define LEAF_FEATURES  1
+#define LEAF_STRUCTURE 7
+#define LEAF_PV        0x40000001u
+
+#define MSR_LSTAR 0xc0000082u
+
+#define STARTUP_NAP_NS 50000
+
+const char *depriv_kind_name(enum depriv_kind kind)
+{
+    static const char *const names[DEPRIV_KINDS] = {
+        [DEPRIV_CR] = "cr",           [DEPRIV_CR3] = "cr3",         [DEPRIV_INVLPG] = "invlpg",
+        [DEPRIV_MSR] = "msr",         [DEPRIV_IF] = "if",           [DEPRIV_IO] = "io",
+        [DEPRIV_IRET] = "iret",       [DEPRIV_SYSCALL] = "syscall", [DEPRIV_SWAPGS] = "swapgs",
+        [DEPRIV_SEGMENT] = "segment", [DEPRIV_HLT] = "hlt",         [DEPRIV_OTHER] = "other",
+    };
+
+    return (unsigned)kind < DEPRIV_KINDS ? names[kind] : "unknown";
+}
+
+/* --- the VM ------------------------------------------------------------------------------ */
+
+static void *ram(void *ctx, gpa_t at, uint64_t len)
+{
+    struct depriv *d = ctx;
+
+    return memory_at(d->vm->mem, at, len);
+}
+
+static void wrote(void *ctx, gpa_t at, uint64_t len)
+{
+    struct depriv *d = ctx;
+
+    memory_wrote(d->vm->mem, at, len);
+}
+
+static int tables_create(struct depriv *d, struct error *err)
+{
+    size_t count;
+    const struct mem_slot *slot = memory_slots(d->vm->mem, &count);
+    struct shadow_config cfg = {
+        .pool = window_page(d, WINDOW_POOL),
+        .pool_gpa = gpa(d->base.v + WINDOW_POOL * PAGE_SIZE_4K),
+        .pool_pages = d->pool_pages,
+        .cpus = d->vm->cfg->cpus,
+        .gib_pages = cpuid_gib_pages(d->vm->cpuid),
+        .ram = ram,
+        .wrote = wrote,
+        .ctx = d,
+        .ram_end = slot[count - 1].base.v + slot[count - 1].size,
+        .hidden = d->base,
+        .hidden_size = d->hidden_size,
+        .nowhere = gpa(d->base.v + d->hidden_size),
+    };
+    int rc = shadow_create(&d->shadow, &cfg);
+
+    if (rc < 0)
+        return error_set(err, rc, "no memory for the shadow tables' book-keeping");
+    shadow_window(d->shadow, WINDOW_SLOT,
+                  (d->base.v + WINDOW_PDPT * PAGE_SIZE_4K) | X86_PTE_P | X86_PTE_RW | X86_PTE_A);
+    return 0;
+}
+
+int depriv_create(struct depriv **out, struct vm *vm, struct error *err)
+{
+    const int sync = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+    struct kvm_backend backend;
+    struct depriv *d;
+    int rc;
+
+    *out = NULL;
+    if ((kvm_cap(&vm->kvm, KVM_CAP_SYNC_REGS) & sync) != sync)
+        return error_set(err, -ENOTSUP,
+                         "--paging shadow needs registers in the shared page "
+                         "(KVM_CAP_SYNC_REGS), which this KVM lacks: use --paging nested");
+    d = calloc(1, sizeof(*d));
+    if (!d)
+        return error_set(err, -ENOMEM, "no memory for a de-privileged VM");
+    d->vm = vm;
+    d->phys_bits = cpuid_phys_bits(vm->cpuid);
+    kvm_backend_read(&backend);
+    d->touch = backend.nested_paging != KVM_FLAG_YES;
+    d->cr4_known = cpuid_cr4_bits(vm->cpuid);
+    d->umip = d->cr4_known & CPU_CR4_UMIP;
+    rc = window_create(d, err);
+    if (rc == 0)
+        rc = tables_create(d, err);
+    if (rc < 0) {
+        depriv_destroy(d);
+        return rc;
+    }
+    *out = d;
+    return 0;
+}
+
+void depriv_destroy(struct depriv *d)
+{
+    if (!d)
+        return;
+    shadow_destroy(d->shadow);
+    window_destroy(d);
+    free(d);
+}
+
+struct shadow *depriv_shadow(struct depriv *d)
+{
+    return d->shadow;
+}
+
+/* --- a vCPU -------------------------------------------------------------------------------- */
+
+/* The way up: 32-bit protected mode, as every vCPU 0 starts (vcpu.c). */
+static int take_boot_state(struct depriv_cpu *c, struct error *err)
+{
+    struct kvm_sregs sregs;
+    struct kvm_regs regs;
+    struct cpu_state *s = &c->s;
+
+    if (ioctl(c->cpu->fd, KVM_GET_SREGS, &sregs) < 0 || ioctl(c->cpu->fd, KVM_GET_REGS, &regs) < 0)
+        return error_set(err, -errno, "KVM does not give the registers of vCPU %u: %s", c->cpu->id,
+                         strerror(errno));
+    s->rip = regs.rip;
+    s->rflags = regs.rflags;
+    s->gpr[CPU_RAX] = regs.rax;
+    s->gpr[CPU_RBX] = regs.rbx;
+    s->gpr[CPU_RDX] = 0;
+    s->cr0 = sregs.cr0;
+    s->seg[CPU_CS] = sregs.cs;
+    s->seg[CPU_SS] = sregs.ss;
+    s->seg[CPU_DS] = sregs.ds;
+    s->seg[CPU_ES] = sregs.es;
+    s->seg[CPU_FS] = sregs.fs;
+    s->seg[CPU_GS] = sregs.gs;
+    s->tr = sregs.tr;
+    s->ldt = sregs.ldt;
+    s->gdt = sregs.gdt;
+    s->idt = sregs.idt;
+    return 0;
+}
+
+static int set_lstar(struct depriv_cpu *c, struct error *err)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } msr = { .head.nmsrs = 1 };
+
+    /* Where SYSCALL works although it is off, it lands on a page that ring 3 can't fetch. */
+    msr.entry.index = MSR_LSTAR;
+    msr.entry.data = window_at(WINDOW_IDT);
+    if (ioctl(c->cpu->fd, KVM_SET_MSRS, &msr) != 1)
+        return error_set(err, -EIO, "KVM: setting LSTAR of vCPU %u failed", c->cpu->id);
+    return 0;
+}
+
+int depriv_cpu_create(struct depriv_cpu **out, struct depriv *d, struct vcpu *cpu,
+                      struct error *err)
+{
+    struct depriv_cpu *c = calloc(1, sizeof(*c));
+    int rc;
+
+    *out = NULL;
+    if (!c || interp_create(&c->in, &c->s, &depriv_memory_ops, c) < 0) {
+        free(c);
+        return error_set(err, -ENOMEM, "no memory for vCPU %u", cpu->id);
+    }
+    c->d = d;
+    c->cpu = cpu;
+    cpu_reset(&c->s);
+    c->waits_for_startup = cpu->id != 0;
+    window_cpu_init(d, cpu->id);
+    cpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+    rc = cpu->id == 0 ? take_boot_state(c, err) : 0;
+    if (rc == 0)
+        rc = set_lstar(c, err);
+    if (rc == 0 && (ioctl(cpu->fd, KVM_GET_REGS, real_regs(c)) < 0 ||
+                    ioctl(cpu->fd, KVM_GET_SREGS, real_sregs(c)) < 0))
+        rc = error_set(err, -errno, "KVM does not give the registers of vCPU %u: %s", cpu->id,
+                       strerror(errno));
+    if (rc < 0) {
+        depriv_cpu_destroy(c);
+        return rc;
+    }
+    *out = c;
+    return 0;
+}
+
+void depriv_cpu_destroy(struct depriv_cpu *c)
+{
+    if (!c)
+        return;
+    interp_destroy(c->in);
+    free(c);
+}
+
+/*
+ * An AP sits in KVM until INIT has come; KVM_RUN then ends with EAGAIN. From there on KVM would run
+ * it in real mode as soon as STARTUP comes, so KVM is not entered any more: asking for the state
+ * takes STARTUP in.
+ */
+static int wait_for_startup(struct depriv_cpu *c, uint64_t *tsc)
+{
+    const struct timespec nap = { .tv_nsec = STARTUP_NAP_NS };
+    struct kvm_mp_state mp;
+
+    if (ioctl(c->cpu->fd, KVM_GET_MP_STATE, &mp) < 0)
+        return -errno;
+    if (mp.mp_state == KVM_MP_STATE_UNINITIALIZED) {
+        int rc = vcpu_kvm_run(c->cpu, tsc);
+
+        return rc == -EAGAIN || rc == 0 ? 1 : rc;
+    }
+    if (kicked(c)) {
+        c->kick_later = false;
+        return -EINTR;
+    }
+    if (mp.mp_state != KVM_MP_STATE_RUNNABLE) {
+        (void)nanosleep(&nap, NULL);
+        return 1;
+    }
+    if (ioctl(c->cpu->fd, KVM_GET_SREGS, real_sregs(c)) < 0 ||
+        ioctl(c->cpu->fd, KVM_GET_REGS, real_regs(c)) < 0)
+        return -errno;
+    cpu_startup(&c->s, (uint8_t)(real_sregs(c)->cs.base >> PAGE_SHIFT_4K));
+    c->waits_for_startup = false;
+    depriv_mode_changed(c);
+    return 1;
+}
+
+int depriv_round(struct depriv_cpu *c, uint64_t *tsc)
+{
+    int rc;
+
+    if (c->waits_for_startup)
+        return wait_for_startup(c, tsc);
+    if (c->resume) {
+        rc = vcpu_kvm_run(c->cpu, tsc);
+        return depriv_after_run(c, rc);
+    }
+    if (kicked(c)) {
+        c->kick_later = false;
+        return -EINTR;
+    }
+    depriv_pending_nmi(c);
+    if (c->s.halted)
+        return depriv_wait(c, tsc);
+    if (!runs_natively(&c->s)) {
+        depriv_interpret(c);
+        return 1;
+    }
+    rc = depriv_enter_guest(c, tsc);
+    return rc > 0 ? 1 : depriv_after_run(c, rc);
+}
+
+void depriv_registers(const struct depriv_cpu *c, struct kvm_regs *regs, struct kvm_sregs *sregs)
+{
+    const struct cpu_state *s = &c->s;
+    const uint64_t *g = s->gpr;
+
+    *regs = (struct kvm_regs){
+        .rax = g[0],
+        .rcx = g[1],
+        .rdx = g[2],
+        .rbx = g[3],
+        .rsp = g[4],
+        .rbp = g[5],
+        .rsi = g[6],
+        .rdi = g[7],
+        .r8 = g[8],
+        .r9 = g[9],
+        .r10 = g[10],
+        .r11 = g[11],
+        .r12 = g[12],
+        .r13 = g[13],
+        .r14 = g[14],
+        .r15 = g[15],
+        .rip = s->rip,
+        .rflags = s->rflags,
+    };
+    *sregs = *real_sregs((struct depriv_cpu *)c); /* APIC base, CR8 */
+    sregs->cs = s->seg[CPU_CS];
+    sregs->ss = s->seg[CPU_SS];
+    sregs->ds = s->seg[CPU_DS];
+    sregs->es = s->seg[CPU_ES];
+    sregs->fs = s->seg[CPU_FS];
+    sregs->gs = s->seg[CPU_GS];
+    sregs->ss.dpl = (uint8_t)s->cpl;
+    sregs->tr = s->tr;
+    sregs->ldt = s->ldt;
+    sregs->gdt = s->gdt;
+    sregs->idt = s->idt;
+    sregs->cr0 = s->cr0;
+    sregs->cr2 = s->cr2;
+    sregs->cr3 = s->cr3;
+    sregs->cr4 = s->cr4;
+    sregs->efer = s->efer;
+}
+
+void depriv_cpu_stat(const struct depriv_cpu *c, struct depriv_stat *out)
+{
+    const uint64_t *from = (const uint64_t *)&c->stat;
+    uint64_t *to = (uint64_t *)out;
+
+    for (size_t i = 0; i < sizeof(*out) / sizeof(*to); i++)
+        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+/*
+ * Not offered: protection keys and control-flow enforcement (our tables have no room for them),
+ * five levels, and KVM's paravirtual features but the clock: they act behind the guest's back, on a
+ * ring 0 that isn't there.
+ */
+void depriv_cpuid(struct cpuid *cpuid)
+{
+    cpuid_clear(cpuid, LEAF_STRUCTURE, 0, CPUID_ECX,
+                1u << 3 /* PKU */ | 1u << 7 /* CET_SS */ | 1u << 16 /* LA57 */ |
+                    1u << 31 /* PKS */);
+    cpuid_clear(cpuid, LEAF_STRUCTURE, 0, CPUID_EDX, 1u << 20 /* CET_IBT */);
+    cpuid_clear(cpuid, LEAF_FEATURES, 0, CPUID_ECX, 1u << 3 /* MONITOR */);
+    cpuid_clear(cpuid, LEAF_PV, 0, CPUID_EAX, ~(1u << 0 | 1u << 3 | 1u << 24));
+}

@@ -1,0 +1,170 @@
+/*
+ * Instructions carried out in the monitor: those behind a privileged one as long as that pays, code
+ * that can't run natively, and single ones that the real CPU can't do.
+ */
+#include "vmm/depriv_impl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/operand.h"
+
+#define AHEAD_STEPS 48  /* as many as an exit costs, roughly */
+#define AHEAD_LIMIT 512 /* in one exit altogether */
+#define AHEAD_BAD   -3  /* a place that did not pay so often is left alone ... */
+#define AHEAD_GOOD  3
+#define AHEAD_RETRY 64   /* ... but tried again every now and then */
+#define BATCH       2048 /* instructions of code that can't run natively, before others get a turn */
+#define POLL        256  /* instructions between two looks for interrupts */
+#define REP_ROUNDS  65536
+
+static void cant_interpret(struct depriv_cpu *c)
+{
+    struct kvm_sregs sregs;
+    struct kvm_regs regs;
+    struct interp_insn insn;
+    struct cpu_fault fault;
+    uint8_t code[INSTRUCTION_MAX];
+    char what[200], text[100] = "";
+    unsigned n = 0;
+    uint64_t at = c->s.rip + (cpu_code_bits(&c->s) == 64 ? 0 : c->s.seg[CPU_CS].base);
+
+    while (n < sizeof(code) &&
+           interp_load(c->in, at + n, &code[n], 1, c->s.cpl == 3, false, &fault) == 0)
+        n++;
+    depriv_registers(c, &regs, &sregs);
+    (void)instruction_text(code, n, &regs, &sregs, text, sizeof(text));
+    (void)interp_decode(c->in, &insn, &fault);
+    c->failed = true;
+    (void)snprintf(what, sizeof(what),
+                   "shadow paging can't carry out '%s' in %u-bit code: use --paging nested",
+                   text[0] ? text : "this instruction", cpu_code_bits(&c->s));
+    dump_crash(c->cpu, what, 0);
+}
+
+/* A guest that gets its interrupts back by POPF loses them where it runs natively. */
+static void warn_popf(struct depriv_cpu *c, uint64_t rip)
+{
+    static const char text[] =
+        "twofold: warning: the guest changes RFLAGS.IF by POPF (rip 0x%llx), which ring 3 ignores "
+        "without a trap: with --paging shadow it may hang; use --paging nested\n";
+
+    if (!__atomic_exchange_n(&c->d->warned_popf, true, __ATOMIC_RELAXED))
+        fprintf(stderr, text, (unsigned long long)rip);
+}
+
+/* One step, system instructions included, and its faults. */
+static enum interp_result step(struct depriv_cpu *c)
+{
+    struct cpu_state *s = &c->s;
+    uint64_t rip = s->rip, flags = s->rflags;
+    bool inhibited = s->inhibited;
+    struct interp_insn insn;
+    struct cpu_fault fault;
+    enum interp_result result = interp_step(c->in, REP_ROUNDS, &insn, &fault);
+
+    if (result == INTERP_OK) {
+        depriv_count(&c->stat.interpreted, 1);
+        if ((flags ^ s->rflags) & CPU_IF && runs_natively(s))
+            warn_popf(c, rip);
+    } else if (result == INTERP_SYSTEM) {
+        result = depriv_system(c, &insn, &fault);
+    }
+    if (result == INTERP_SYSTEM) /* nobody knows it: on hardware it would be something newer */
+        result = INTERP_UNKNOWN;
+    if (result == INTERP_UNKNOWN)
+        return result;
+    s->rflags &= ~CPU_RF;
+    if (inhibited)
+        s->inhibited = false;
+    if (result == INTERP_FAULT)
+        depriv_raise(c, &fault);
+    else if (flags & CPU_TF)
+        depriv_stepped(c);
+    return result;
+}
+
+void depriv_one(struct depriv_cpu *c)
+{
+    if (step(c) == INTERP_UNKNOWN)
+        cant_interpret(c);
+}
+
+static bool may_go_on(const struct depriv_cpu *c)
+{
+    return !c->s.halted && !c->failed && !(c->s.rflags & CPU_TF) && runs_natively(&c->s) &&
+           c->s.cpl != 3;
+}
+
+static int8_t *place_of(struct depriv_cpu *c)
+{
+    return &c->ahead[(c->s.rip ^ c->s.rip >> 8) % AHEAD_PLACES];
+}
+
+/* The one instruction behind STI, which no interrupt may part from it. */
+static void finish_inhibited(struct depriv_cpu *c)
+{
+    if (c->s.inhibited && may_go_on(c) && step(c) == INTERP_UNKNOWN)
+        c->s.inhibited = false;
+}
+
+void depriv_run_ahead(struct depriv_cpu *c)
+{
+    int8_t *place = place_of(c);
+    unsigned since = 0;
+
+    finish_inhibited(c);
+    if (*place <= AHEAD_BAD && ++c->ahead_skipped % AHEAD_RETRY != 0)
+        return;
+    for (unsigned n = 0; n < AHEAD_LIMIT && since < AHEAD_STEPS && may_go_on(c); n++) {
+        uint64_t before = c->stat.interpreted;
+
+        if (kicked(c) || step(c) == INTERP_UNKNOWN)
+            break;
+        if (c->stat.interpreted != before) {
+            since++;
+            continue;
+        }
+        /* A system instruction, or a fault: an exit saved. */
+        since = 0;
+        if (*place < AHEAD_GOOD)
+            ++*place;
+        place = place_of(c);
+    }
+    finish_inhibited(c);
+    if (since >= AHEAD_STEPS && *place > AHEAD_BAD)
+        --*place;
+}
+
+/* Lets a pending interrupt in, as nobody else does while KVM is not entered. */
+static void poll_interrupts(struct depriv_cpu *c)
+{
+    uint64_t rax = 0;
+    int vector;
+
+    if (!(c->s.rflags & CPU_IF) || c->s.inhibited)
+        return;
+    /* The proxy that does nothing: an interrupt comes before its OUT. */
+    vector = depriv_run_proxy(c, PROXY_NOTHING, &rax, 0, 0, true);
+    if (vector >= 0)
+        depriv_interrupt(c, (unsigned)vector);
+    depriv_pending_nmi(c);
+}
+
+void depriv_interpret(struct depriv_cpu *c)
+{
+    bool on = c->s.rflags & CPU_IF;
+
+    poll_interrupts(c);
+    for (unsigned n = 0; n < BATCH && !kicked(c) && !c->failed && !c->s.halted; n++) {
+        if (step(c) == INTERP_UNKNOWN) {
+            cant_interpret(c);
+            return;
+        }
+        if (runs_natively(&c->s))
+            return;
+        if (n % POLL == POLL - 1 || (!on && c->s.rflags & CPU_IF))
+            poll_interrupts(c);
+        on = c->s.rflags & CPU_IF;
+    }
+}

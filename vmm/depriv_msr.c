@@ -1,0 +1,155 @@
+/*
+ * Model-specific registers: those that belong to the virtual CPU, and those that KVM keeps for it.
+ */
+#include "vmm/depriv_impl.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+
+#include "ept/entry.h"
+
+#define MSR_APIC_BASE      0x1bu
+#define MSR_SYSENTER_CS    0x174u
+#define MSR_SYSENTER_ESP   0x175u
+#define MSR_SYSENTER_EIP   0x176u
+#define MSR_DEBUGCTL       0x1d9u
+#define MSR_X2APIC_FIRST   0x800u
+#define MSR_X2APIC_TPR     0x808u
+#define MSR_X2APIC_LAST    0x8ffu
+#define MSR_XSS            0xda0u
+#define MSR_EFER           0xc0000080u
+#define MSR_STAR           0xc0000081u
+#define MSR_LSTAR          0xc0000082u
+#define MSR_CSTAR          0xc0000083u
+#define MSR_SFMASK         0xc0000084u
+#define MSR_FS_BASE        0xc0000100u
+#define MSR_GS_BASE        0xc0000101u
+#define MSR_KERNEL_GS_BASE 0xc0000102u
+
+#define EFER_KNOWN (CPU_EFER_SCE | CPU_EFER_LME | X86_EFER_LMA | X86_EFER_NXE)
+
+struct one_msr {
+    struct kvm_msrs head;
+    struct kvm_msr_entry entry;
+};
+
+static int kvm_msr(struct depriv_cpu *c, uint32_t msr, uint64_t *value, bool set)
+{
+    struct one_msr one = { .head.nmsrs = 1 };
+
+    one.entry.index = msr;
+    one.entry.data = *value;
+    if (ioctl(c->cpu->fd, set ? KVM_SET_MSRS : KVM_GET_MSRS, &one) != 1)
+        return -EINVAL;
+    *value = one.entry.data;
+    return 0;
+}
+
+/* Where the virtual CPU has it; NULL: elsewhere. */
+static uint64_t *own(struct cpu_state *s, uint32_t msr)
+{
+    switch (msr) {
+    case MSR_SYSENTER_CS:
+        return &s->sysenter_cs;
+    case MSR_SYSENTER_ESP:
+        return &s->sysenter_esp;
+    case MSR_SYSENTER_EIP:
+        return &s->sysenter_eip;
+    case MSR_STAR:
+        return &s->star;
+    case MSR_LSTAR:
+        return &s->lstar;
+    case MSR_CSTAR:
+        return &s->cstar;
+    case MSR_SFMASK:
+        return &s->sfmask;
+    case MSR_FS_BASE:
+        return (uint64_t *)&s->seg[CPU_FS].base;
+    case MSR_GS_BASE:
+        return (uint64_t *)&s->seg[CPU_GS].base;
+    case MSR_KERNEL_GS_BASE:
+        return &s->kernel_gs_base;
+    default:
+        return NULL;
+    }
+}
+
+/* What would act on the real ring 0, or on what it returns to. */
+static bool withheld(uint32_t msr)
+{
+    return msr == MSR_DEBUGCTL || msr == MSR_XSS || (msr >= 0x6a0 && msr <= 0x6a8) || msr == 0x6e1;
+}
+
+int depriv_rdmsr(struct depriv_cpu *c, uint32_t msr, uint64_t *value)
+{
+    const uint64_t *mine = own(&c->s, msr);
+
+    *value = 0;
+    if (mine)
+        *value = *mine;
+    else if (msr == MSR_EFER)
+        *value = c->s.efer;
+    else if (msr == MSR_X2APIC_TPR)
+        *value = real_sregs(c)->cr8 << 4;
+    else if (withheld(msr))
+        return msr == MSR_DEBUGCTL ? 0 : -EINVAL;
+    else
+        return kvm_msr(c, msr, value, false);
+    return 0;
+}
+
+static bool is_address(uint32_t msr)
+{
+    return msr == MSR_LSTAR || msr == MSR_CSTAR || msr == MSR_FS_BASE || msr == MSR_GS_BASE ||
+           msr == MSR_KERNEL_GS_BASE || msr == MSR_SYSENTER_ESP || msr == MSR_SYSENTER_EIP;
+}
+
+static int set_efer(struct depriv_cpu *c, uint64_t value)
+{
+    struct cpu_state *s = &c->s;
+    uint64_t changed = s->efer ^ value;
+
+    if (value & ~EFER_KNOWN)
+        return -EINVAL;
+    if (changed & CPU_EFER_LME && s->cr0 & X86_CR0_PG)
+        return -EINVAL;
+    s->efer = (value & ~X86_EFER_LMA) | (s->efer & X86_EFER_LMA);
+    if (changed & X86_EFER_NXE) {
+        depriv_mode_changed(c);
+        depriv_flush_all(c);
+    }
+    return 0;
+}
+
+/* The TPR is CR8: what is written to one has to be in the other before the next entry. */
+static int set_tpr(struct depriv_cpu *c, uint64_t value)
+{
+    int rc = kvm_msr(c, MSR_X2APIC_TPR, &value, true);
+
+    if (rc == 0)
+        real_sregs(c)->cr8 = value >> 4 & 15;
+    return rc;
+}
+
+int depriv_wrmsr(struct depriv_cpu *c, uint32_t msr, uint64_t value)
+{
+    uint64_t *mine = own(&c->s, msr);
+    int rc;
+
+    if (mine) {
+        if (is_address(msr) && !pt_input_fits(&pt_x86_64, value))
+            return -EINVAL;
+        *mine = value;
+        return 0;
+    }
+    if (msr == MSR_EFER)
+        return set_efer(c, value);
+    if (msr == MSR_X2APIC_TPR)
+        return set_tpr(c, value);
+    if (withheld(msr))
+        return msr == MSR_DEBUGCTL && value == 0 ? 0 : -EINVAL;
+    rc = kvm_msr(c, msr, &value, true);
+    if (rc == 0 && msr == MSR_APIC_BASE) /* it is in the registers that are set at each entry */
+        real_sregs(c)->apic_base = value;
+    return rc;
+}

@@ -1,0 +1,538 @@
+/*
+ * The privileged instructions, on the virtual CPU. Each is judged by the guest's own ring: one of
+ * its ring 3 gets the fault that hardware has for it.
+ */
+#include "vmm/depriv_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+
+#include "ept/entry.h"
+
+#define CR0_KNOWN                                                                               \
+    (X86_CR0_PG | X86_CR0_WP | CPU_CR0_AM | CPU_CR0_NE | CPU_CR0_ET | CPU_CR0_TS | CPU_CR0_EM | \
+     CPU_CR0_MP | CPU_CR0_PE | CR0_NW | CR0_CD)
+#define CR0_NW      (UINT64_C(1) << 29)
+#define CR0_CD      (UINT64_C(1) << 30)
+#define CR4_PGE     (UINT64_C(1) << 7)
+#define CR3_NOFLUSH (UINT64_C(1) << 63)
+#define TLB_BITS4 \
+    (X86_CR4_PSE | X86_CR4_PAE | CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP | CPU_CR4_PCIDE)
+#define DR7_FIXED UINT64_C(0x400)
+#define DR6_FIXED UINT64_C(0xffff0ff0)
+
+void depriv_mode_changed(struct depriv_cpu *c)
+{
+    c->root_known = false;
+    depriv_tlb_forget(c);
+}
+
+void depriv_flush_all(struct depriv_cpu *c)
+{
+    depriv_tlb_forget(c);
+    shadow_sync(c->d->shadow, c->cpu->id);
+}
+
+/* --- control registers
+ * ---------------------------------------------------------------------------- */
+
+/* Intel SDM vol. 3A, 9.8.5 "Initializing IA-32e Mode". */
+static int set_cr0(struct depriv_cpu *c, uint64_t value, struct cpu_fault *fault)
+{
+    struct cpu_state *s = &c->s;
+    uint64_t changed = s->cr0 ^ value;
+
+    value |= CPU_CR0_ET;
+    if (value >> 32 || (value & X86_CR0_PG && !(value & CPU_CR0_PE)) ||
+        (value & CR0_NW && !(value & CR0_CD)))
+        return cpu_raise_gp(fault, 0);
+    if (changed & X86_CR0_PG && value & X86_CR0_PG && s->efer & CPU_EFER_LME) {
+        if (!(s->cr4 & X86_CR4_PAE) || s->seg[CPU_CS].l)
+            return cpu_raise_gp(fault, 0);
+        s->efer |= X86_EFER_LMA;
+    } else if (changed & X86_CR0_PG && !(value & X86_CR0_PG)) {
+        if (cpu_code_bits(s) == 64 || s->cr4 & CPU_CR4_PCIDE)
+            return cpu_raise_gp(fault, 0);
+        s->efer &= ~X86_EFER_LMA;
+    }
+    s->cr0 = value & CR0_KNOWN;
+    if (changed & (X86_CR0_PG | X86_CR0_WP)) {
+        depriv_mode_changed(c);
+        depriv_flush_all(c);
+    }
+    return 0;
+}
+
+static int set_cr3(struct depriv_cpu *c, uint64_t value, struct cpu_fault *fault)
+{
+    struct cpu_state *s = &c->s;
+
+    if (s->cr4 & CPU_CR4_PCIDE)
+        value &= ~CR3_NOFLUSH; /* flushing what could be kept is allowed */
+    if (cpu_long_mode(s) && value >> c->d->phys_bits)
+        return cpu_raise_gp(fault, 0);
+    s->cr3 = value;
+    depriv_mode_changed(c);
+    depriv_flush_all(c);
+    return 0;
+}
+
+static int set_cr4(struct depriv_cpu *c, uint64_t value, struct cpu_fault *fault)
+{
+    struct cpu_state *s = &c->s;
+    uint64_t changed = s->cr4 ^ value;
+
+    if (value & ~c->d->cr4_known)
+        return cpu_raise_gp(fault, 0);
+    if (cpu_long_mode(s) && !(value & X86_CR4_PAE))
+        return cpu_raise_gp(fault, 0);
+    if (changed & value & CPU_CR4_PCIDE && (!cpu_long_mode(s) || s->cr3 & 0xfff))
+        return cpu_raise_gp(fault, 0);
+    s->cr4 = value;
+    if (changed & TLB_BITS4) {
+        depriv_mode_changed(c);
+        depriv_flush_all(c);
+    }
+    return 0;
+}
+
+static int read_cr(struct depriv_cpu *c, unsigned n, uint64_t *value, struct cpu_fault *fault)
+{
+    switch (n) {
+    case 0:
+        *value = c->s.cr0;
+        return 0;
+    case 2:
+        *value = c->s.cr2;
+        return 0;
+    case 3:
+        *value = c->s.cr3;
+        return 0;
+    case 4:
+        *value = c->s.cr4;
+        return 0;
+    case 8:
+        *value = real_sregs(c)->cr8;
+        return 0;
+    default:
+        return cpu_raise_ud(fault);
+    }
+}
+
+static int write_cr(struct depriv_cpu *c, unsigned n, uint64_t value, struct cpu_fault *fault)
+{
+    switch (n) {
+    case 0:
+        return set_cr0(c, value, fault);
+    case 2:
+        c->s.cr2 = value;
+        return 0;
+    case 3:
+        return set_cr3(c, value, fault);
+    case 4:
+        return set_cr4(c, value, fault);
+    case 8:
+        if (value >> 4)
+            return cpu_raise_gp(fault, 0);
+        real_sregs(c)->cr8 = value; /* KVM's local APIC takes it at the next entry */
+        return 0;
+    default:
+        return cpu_raise_ud(fault);
+    }
+}
+
+/* --- debug registers
+ * --------------------------------------------------------------------------------- */
+
+static void debug_to_real(struct depriv_cpu *c)
+{
+    struct kvm_debugregs regs = { .dr6 = c->s.dr[6], .dr7 = c->s.dr[7] };
+
+    for (unsigned i = 0; i < 4; i++)
+        regs.db[i] = c->s.dr[i];
+    (void)ioctl(c->cpu->fd, KVM_SET_DEBUGREGS, &regs);
+}
+
+static unsigned dr_number(unsigned n)
+{
+    return n == 4 || n == 5 ? n + 2 : n; /* CR4.DE off: aliases */
+}
+
+static int write_dr(struct depriv_cpu *c, unsigned n, uint64_t value, struct cpu_fault *fault)
+{
+    n = dr_number(n);
+    if (n > 7)
+        return cpu_raise_ud(fault);
+    if (n >= 6 && value >> 32)
+        return cpu_raise_gp(fault, 0);
+    if (n == 6)
+        value |= DR6_FIXED;
+    if (n == 7)
+        value |= DR7_FIXED;
+    c->s.dr[n] = value;
+    debug_to_real(c);
+    return 0;
+}
+
+/* --- MOV
+ * -----------------------------------------------------------------------------------------------
+ */
+
+static bool is_control(ZydisRegister r)
+{
+    return r >= ZYDIS_REGISTER_CR0 && r <= ZYDIS_REGISTER_CR15;
+}
+
+static bool is_debug(ZydisRegister r)
+{
+    return r >= ZYDIS_REGISTER_DR0 && r <= ZYDIS_REGISTER_DR15;
+}
+
+static int move(struct depriv_cpu *c, const struct interp_insn *insn, ZydisRegister special,
+                bool to, struct cpu_fault *fault)
+{
+    unsigned n = (unsigned)ZydisRegisterGetId(special);
+    uint64_t value = 0;
+    int rc;
+
+    if (to) {
+        rc = interp_operand_read(c->in, insn, 1, &value, fault);
+        if (rc == 0)
+            rc = is_control(special) ? write_cr(c, n, value, fault) : write_dr(c, n, value, fault);
+        return rc;
+    }
+    if (is_control(special))
+        rc = read_cr(c, n, &value, fault);
+    else if (n > 7)
+        rc = cpu_raise_ud(fault);
+    else
+        rc = (value = c->s.dr[dr_number(n)], 0);
+    return rc == 0 ? interp_operand_write(c->in, insn, 0, value, fault) : rc;
+}
+
+static enum interp_result mov_special(struct depriv_cpu *c, const struct interp_insn *insn,
+                                      struct cpu_fault *fault)
+{
+    const ZydisDecodedOperand *o = insn->operand;
+    ZydisRegister first = o[0].type == ZYDIS_OPERAND_TYPE_REGISTER ? o[0].reg.value : 0;
+    ZydisRegister second = o[1].type == ZYDIS_OPERAND_TYPE_REGISTER ? o[1].reg.value : 0;
+    bool to = is_control(first) || is_debug(first);
+    ZydisRegister special = to ? first : second;
+
+    if (!is_control(special) && !is_debug(special))
+        return INTERP_SYSTEM;
+    if (c->s.cpl != 0)
+        return (void)cpu_raise_gp(fault, 0), INTERP_FAULT;
+    depriv_count(&c->stat.emulated[is_debug(special)                     ? DEPRIV_OTHER
+                                   : to && special == ZYDIS_REGISTER_CR3 ? DEPRIV_CR3
+                                                                         : DEPRIV_CR],
+                 1);
+    if (move(c, insn, special, to, fault) < 0)
+        return INTERP_FAULT;
+    interp_skip(c->in, insn);
+    return INTERP_OK;
+}
+
+/* --- the others, one function each
+ * --------------------------------------------------------------------- */
+
+static int do_cli(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    (void)i;
+    if (!cpu_real_mode(&c->s) && c->s.cpl > (c->s.rflags & CPU_IOPL) >> 12)
+        return cpu_raise_gp(f, 0);
+    c->s.rflags &= ~CPU_IF;
+    return 0;
+}
+
+static int do_sti(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    (void)i;
+    if (!cpu_real_mode(&c->s) && c->s.cpl > (c->s.rflags & CPU_IOPL) >> 12)
+        return cpu_raise_gp(f, 0);
+    if (!(c->s.rflags & CPU_IF))
+        c->s.inhibited = true;
+    c->s.rflags |= CPU_IF;
+    return 0;
+}
+
+static int do_hlt(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    (void)i, (void)f;
+    c->s.halted = true;
+    return 0;
+}
+
+static int do_clts(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    (void)i, (void)f;
+    c->s.cr0 &= ~CPU_CR0_TS;
+    return 0;
+}
+
+static int do_lmsw(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    uint64_t value;
+
+    if (interp_operand_read(c->in, i, 0, &value, f) < 0)
+        return -1;
+    value &= 0xf;
+    value |= c->s.cr0 & CPU_CR0_PE; /* it can't be cleared this way */
+    return set_cr0(c, (c->s.cr0 & ~UINT64_C(0xf)) | value, f);
+}
+
+static int do_smsw(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    if (c->s.cpl == 3 && c->s.cr4 & CPU_CR4_UMIP)
+        return cpu_raise_gp(f, 0);
+    return interp_operand_write(c->in, i, 0, c->s.cr0, f);
+}
+
+static int do_invlpg(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    uint64_t linear;
+
+    /* An address that is not canonical is no fault here, and nothing is mapped there. */
+    if (interp_operand_linear(c->in, i, 0, &linear, f) < 0)
+        return 0;
+    depriv_tlb_forget(c);
+    if (cpu_long_mode(&c->s) && depriv_ready(c) == 0)
+        shadow_invlpg(c->d->shadow, c->cpu->id, &c->mode, gva(linear));
+    return 0;
+}
+
+static int do_invpcid(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    uint64_t type, linear, descriptor[2];
+
+    if (interp_operand_read(c->in, i, 0, &type, f) < 0 ||
+        interp_operand_linear(c->in, i, 1, &linear, f) < 0 ||
+        interp_load(c->in, linear, descriptor, sizeof(descriptor), false, false, f) < 0)
+        return -1;
+    if (type > 3 || (type < 2 && descriptor[0] >> 12))
+        return cpu_raise_gp(f, 0);
+    depriv_flush_all(c); /* more than it asks for, which is allowed */
+    return 0;
+}
+
+static int do_nothing(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    (void)c, (void)i, (void)f;
+    return 0;
+}
+
+static int do_rdmsr(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    uint64_t value;
+
+    (void)i;
+    if (depriv_rdmsr(c, (uint32_t)c->s.gpr[CPU_RCX], &value) < 0)
+        return cpu_raise_gp(f, 0);
+    c->s.gpr[CPU_RAX] = (uint32_t)value;
+    c->s.gpr[CPU_RDX] = value >> 32;
+    return 0;
+}
+
+static int do_wrmsr(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    uint64_t value = (uint32_t)c->s.gpr[CPU_RAX] | c->s.gpr[CPU_RDX] << 32;
+
+    (void)i;
+    return depriv_wrmsr(c, (uint32_t)c->s.gpr[CPU_RCX], value) < 0 ? cpu_raise_gp(f, 0) : 0;
+}
+
+static int do_swapgs(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    uint64_t base = c->s.seg[CPU_GS].base;
+
+    (void)i;
+    if (cpu_code_bits(&c->s) != 64)
+        return cpu_raise_ud(f);
+    c->s.seg[CPU_GS].base = c->s.kernel_gs_base;
+    c->s.kernel_gs_base = base;
+    return 0;
+}
+
+static int do_xsetbv(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    struct kvm_xcrs xcrs = { .nr_xcrs = 1 };
+
+    (void)i;
+    if (!(c->s.cr4 & CPU_CR4_OSXSAVE))
+        return cpu_raise_ud(f);
+    xcrs.xcrs[0].xcr = (uint32_t)c->s.gpr[CPU_RCX];
+    xcrs.xcrs[0].value = (uint32_t)c->s.gpr[CPU_RAX] | c->s.gpr[CPU_RDX] << 32;
+    if (xcrs.xcrs[0].xcr != 0 || ioctl(c->cpu->fd, KVM_SET_XCRS, &xcrs) < 0)
+        return cpu_raise_gp(f, 0);
+    c->s.xcr0 = xcrs.xcrs[0].value;
+    return 0;
+}
+
+static int do_ac(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    if (!(c->s.cr4 & X86_CR4_SMAP))
+        return cpu_raise_ud(f);
+    if (i->z->mnemonic == ZYDIS_MNEMONIC_STAC)
+        c->s.rflags |= CPU_AC;
+    else
+        c->s.rflags &= ~CPU_AC;
+    return 0;
+}
+
+static int do_cpuid(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    uint32_t r[4];
+
+    (void)i, (void)f;
+    cpuid_answer(c->d->vm->cpuid, c->cpu->id, (uint32_t)c->s.gpr[CPU_RAX],
+                 (uint32_t)c->s.gpr[CPU_RCX], r);
+    c->s.gpr[CPU_RAX] = r[0];
+    c->s.gpr[CPU_RBX] = r[1];
+    c->s.gpr[CPU_RCX] = r[2];
+    c->s.gpr[CPU_RDX] = r[3];
+    return 0;
+}
+
+static int do_rdtsc(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    uint64_t value = 0;
+
+    if (c->s.cpl != 0 && c->s.cr4 & CPU_CR4_TSD)
+        return cpu_raise_gp(f, 0);
+    (void)depriv_rdmsr(c, 0x10, &value);
+    c->s.gpr[CPU_RAX] = (uint32_t)value;
+    c->s.gpr[CPU_RDX] = value >> 32;
+    if (i->z->mnemonic == ZYDIS_MNEMONIC_RDTSCP) {
+        (void)depriv_rdmsr(c, 0xc0000103, &value);
+        c->s.gpr[CPU_RCX] = (uint32_t)value;
+    }
+    return 0;
+}
+
+static int do_base(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
+{
+    bool fs =
+        i->z->mnemonic == ZYDIS_MNEMONIC_RDFSBASE || i->z->mnemonic == ZYDIS_MNEMONIC_WRFSBASE;
+    __u64 *base = &c->s.seg[fs ? CPU_FS : CPU_GS].base;
+    uint64_t value;
+
+    if (cpu_code_bits(&c->s) != 64 || !(c->s.cr4 & CPU_CR4_FSGSBASE))
+        return cpu_raise_ud(f);
+    if (i->z->mnemonic == ZYDIS_MNEMONIC_RDFSBASE || i->z->mnemonic == ZYDIS_MNEMONIC_RDGSBASE)
+        return interp_operand_write(c->in, i, 0, *base, f);
+    if (interp_operand_read(c->in, i, 0, &value, f) < 0)
+        return -1;
+    if (!pt_input_fits(&pt_x86_64, value))
+        return cpu_raise_gp(f, 0);
+    *base = value;
+    return 0;
+}
+
+struct handler {
+    ZydisMnemonic mnemonic;
+    enum depriv_kind kind;
+    bool ring0; /* #GP elsewhere */
+    int (*run)(struct depriv_cpu *c, const struct interp_insn *insn, struct cpu_fault *fault);
+};
+
+static const struct handler handlers[] = {
+    { ZYDIS_MNEMONIC_CLI, DEPRIV_IF, false, do_cli },
+    { ZYDIS_MNEMONIC_STI, DEPRIV_IF, false, do_sti },
+    { ZYDIS_MNEMONIC_SWAPGS, DEPRIV_SWAPGS, true, do_swapgs },
+    { ZYDIS_MNEMONIC_RDMSR, DEPRIV_MSR, true, do_rdmsr },
+    { ZYDIS_MNEMONIC_WRMSR, DEPRIV_MSR, true, do_wrmsr },
+    { ZYDIS_MNEMONIC_INVLPG, DEPRIV_INVLPG, true, do_invlpg },
+    { ZYDIS_MNEMONIC_INVPCID, DEPRIV_INVLPG, true, do_invpcid },
+    { ZYDIS_MNEMONIC_HLT, DEPRIV_HLT, true, do_hlt },
+    { ZYDIS_MNEMONIC_CLTS, DEPRIV_CR, true, do_clts },
+    { ZYDIS_MNEMONIC_LMSW, DEPRIV_CR, true, do_lmsw },
+    { ZYDIS_MNEMONIC_SMSW, DEPRIV_CR, false, do_smsw },
+    { ZYDIS_MNEMONIC_STAC, DEPRIV_OTHER, true, do_ac },
+    { ZYDIS_MNEMONIC_CLAC, DEPRIV_OTHER, true, do_ac },
+    { ZYDIS_MNEMONIC_XSETBV, DEPRIV_OTHER, true, do_xsetbv },
+    { ZYDIS_MNEMONIC_WBINVD, DEPRIV_OTHER, true, do_nothing },
+    { ZYDIS_MNEMONIC_INVD, DEPRIV_OTHER, true, do_nothing },
+    { ZYDIS_MNEMONIC_CPUID, DEPRIV_OTHER, false, do_cpuid },
+    { ZYDIS_MNEMONIC_RDTSC, DEPRIV_OTHER, false, do_rdtsc },
+    { ZYDIS_MNEMONIC_RDTSCP, DEPRIV_OTHER, false, do_rdtsc },
+    { ZYDIS_MNEMONIC_RDFSBASE, DEPRIV_OTHER, false, do_base },
+    { ZYDIS_MNEMONIC_RDGSBASE, DEPRIV_OTHER, false, do_base },
+    { ZYDIS_MNEMONIC_WRFSBASE, DEPRIV_OTHER, false, do_base },
+    { ZYDIS_MNEMONIC_WRGSBASE, DEPRIV_OTHER, false, do_base },
+};
+
+static const struct handler *handler_of(ZydisMnemonic mnemonic)
+{
+    for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
+        if (handlers[i].mnemonic == mnemonic)
+            return &handlers[i];
+    return NULL;
+}
+
+static enum interp_result privileged(struct depriv_cpu *c, const struct interp_insn *insn,
+                                     struct cpu_fault *fault)
+{
+    const struct handler *h = handler_of(insn->z->mnemonic);
+
+    if (!h)
+        return INTERP_SYSTEM;
+    if (h->ring0 && c->s.cpl != 0) {
+        bool undefined = h->run == do_ac;
+
+        return (void)(undefined ? cpu_raise_ud(fault) : cpu_raise_gp(fault, 0)), INTERP_FAULT;
+    }
+    depriv_count(&c->stat.emulated[h->kind], 1);
+    if (h->run(c, insn, fault) < 0)
+        return INTERP_FAULT;
+    interp_skip(c->in, insn);
+    return INTERP_OK;
+}
+
+/* What cpu_transfer() did, for the counters. */
+static enum depriv_kind transfer_kind(ZydisMnemonic mnemonic)
+{
+    switch (mnemonic) {
+    case ZYDIS_MNEMONIC_SYSCALL:
+    case ZYDIS_MNEMONIC_SYSRET:
+    case ZYDIS_MNEMONIC_SYSENTER:
+    case ZYDIS_MNEMONIC_SYSEXIT:
+        return DEPRIV_SYSCALL;
+    case ZYDIS_MNEMONIC_IRET:
+    case ZYDIS_MNEMONIC_IRETD:
+    case ZYDIS_MNEMONIC_IRETQ:
+    case ZYDIS_MNEMONIC_INT:
+    case ZYDIS_MNEMONIC_INT1:
+    case ZYDIS_MNEMONIC_INT3:
+    case ZYDIS_MNEMONIC_INTO:
+    case ZYDIS_MNEMONIC_CALL:
+    case ZYDIS_MNEMONIC_JMP:
+    case ZYDIS_MNEMONIC_RET:
+        return DEPRIV_IRET;
+    default:
+        return DEPRIV_SEGMENT;
+    }
+}
+
+enum interp_result depriv_system(struct depriv_cpu *c, const struct interp_insn *insn,
+                                 struct cpu_fault *fault)
+{
+    unsigned cpl = c->s.cpl;
+    enum interp_result result = privileged(c, insn, fault);
+
+    if (result == INTERP_SYSTEM && insn->z->mnemonic == ZYDIS_MNEMONIC_MOV)
+        result = mov_special(c, insn, fault);
+    if (result == INTERP_SYSTEM) {
+        result = depriv_io(c, insn, fault);
+        if (result != INTERP_SYSTEM)
+            depriv_count(&c->stat.emulated[DEPRIV_IO], 1);
+    }
+    if (result == INTERP_SYSTEM) {
+        result = cpu_transfer(c->in, insn, fault);
+        if (result == INTERP_OK || result == INTERP_FAULT)
+            depriv_count(&c->stat.emulated[transfer_kind(insn->z->mnemonic)], 1);
+    }
+    if (c->s.cpl != cpl)
+        depriv_tlb_forget(c);
+    return result;
+}

@@ -1,0 +1,405 @@
+/*
+ * Out of the guest: what a stub's exit means, and what follows.
+ */
+#include "vmm/depriv_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#define PF_FETCH 16u
+#define DR6_STEP (UINT64_C(1) << 14)
+
+/* What the CPU pushed for the stub. */
+struct frame {
+    uint64_t error, rip, rflags, rsp;
+};
+
+/* --- the virtual registers from the real ones
+ * ----------------------------------------------------- */
+
+static void take_general(struct depriv_cpu *c)
+{
+    const struct kvm_regs *r = real_regs(c);
+    const uint64_t all[CPU_GPRS] = {
+        r->rax, r->rcx, r->rdx, r->rbx, r->rsp, r->rbp, r->rsi, r->rdi,
+        r->r8,  r->r9,  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15
+    };
+
+    memcpy(c->s.gpr, all, sizeof(all));
+}
+
+/* Ring 3 may load a null selector, and write the bases of FS and GS, without a trap. */
+static void take_segments(struct depriv_cpu *c)
+{
+    const struct kvm_sregs *from = real_sregs(c);
+    const struct kvm_segment *const real[] = { &from->ds, &from->es, &from->fs, &from->gs };
+    static const enum cpu_seg which[] = { CPU_DS, CPU_ES, CPU_FS, CPU_GS };
+
+    for (unsigned i = 0; i < 4; i++)
+        if (real[i]->selector < 4 && !(c->null_data & 1u << i))
+            c->s.seg[which[i]] = (struct kvm_segment){ .selector = real[i]->selector,
+                                                       .base = c->s.seg[which[i]].base,
+                                                       .unusable = 1 };
+    c->s.seg[CPU_FS].base = from->fs.base;
+    c->s.seg[CPU_GS].base = from->gs.base;
+}
+
+static void take_flags(struct depriv_cpu *c, uint64_t rflags)
+{
+    const uint64_t ours = CPU_IF | CPU_IOPL | CPU_VM | CPU_RF;
+
+    c->s.rflags = (rflags & ~ours & UINT64_C(0x3fffff)) | (c->s.rflags & ours & ~CPU_RF) | 2;
+}
+
+static void left(struct depriv_cpu *c)
+{
+    c->resume = false;
+    shadow_left(c->d->shadow, c->cpu->id, NULL);
+    depriv_tlb_forget(c);
+}
+
+/* It stopped in its own code, in ring 3. */
+static void take_direct(struct depriv_cpu *c)
+{
+    take_general(c);
+    take_segments(c);
+    c->s.rip = real_regs(c)->rip;
+    take_flags(c, real_regs(c)->rflags);
+    left(c);
+}
+
+/* It stopped in a stub: its own state is in the frame. False when that is not of the guest. */
+static bool take_frame(struct depriv_cpu *c, struct frame *out)
+{
+    uint64_t offset = real_regs(c)->rsp - window_at(WINDOW_CPUS + c->cpu->id);
+    const uint64_t *at;
+
+    if (offset > CPU_PAGE_STACK - 40 || offset % 8)
+        return false;
+    at = (const uint64_t *)(window_page(c->d, WINDOW_CPUS + c->cpu->id) + offset);
+    out->error = offset % 16 == 0 ? *at++ : 0; /* the stacks' tops are aligned */
+    if ((at[1] & 3) != 3)
+        return false;
+    out->rip = at[0];
+    out->rflags = at[2];
+    out->rsp = at[3];
+    take_general(c);
+    take_segments(c);
+    c->s.gpr[CPU_RSP] = out->rsp;
+    c->s.rip = out->rip;
+    take_flags(c, out->rflags);
+    left(c);
+    return true;
+}
+
+/* --- delivery
+ * --------------------------------------------------------------------------------------- */
+
+static void triple_fault(struct depriv_cpu *c)
+{
+    c->failed = true;
+    dump_crash(c->cpu, "triple fault: an exception could not be delivered, nor the double fault",
+               0);
+}
+
+void depriv_raise(struct depriv_cpu *c, const struct cpu_fault *fault)
+{
+    depriv_count(fault->vector == CPU_PAGE ? &c->stat.reflected_faults : &c->stat.reflected, 1);
+    if (c->failed)
+        return;
+    if (cpu_deliver(c->in, fault) < 0)
+        triple_fault(c);
+}
+
+static void unmask_nmi(struct depriv_cpu *c)
+{
+    struct kvm_vcpu_events events;
+
+    /* The stub ends in no IRET, with which a CPU takes NMIs again. */
+    if (ioctl(c->cpu->fd, KVM_GET_VCPU_EVENTS, &events) < 0)
+        return;
+    events.nmi.masked = 0;
+    events.flags = 0;
+    (void)ioctl(c->cpu->fd, KVM_SET_VCPU_EVENTS, &events);
+}
+
+void depriv_interrupt(struct depriv_cpu *c, unsigned vector)
+{
+    if (vector == CPU_NMI) {
+        unmask_nmi(c);
+        c->nmi_pending = c->s.nmi_blocked;
+        if (c->nmi_pending)
+            return;
+    }
+    depriv_count(&c->stat.interrupts, 1);
+    if (cpu_deliver_interrupt(c->in, (uint8_t)vector) < 0)
+        triple_fault(c);
+}
+
+void depriv_pending_nmi(struct depriv_cpu *c)
+{
+    if (c->nmi_pending && !c->s.nmi_blocked)
+        depriv_interrupt(c, CPU_NMI);
+}
+
+/* --- page faults
+ * -------------------------------------------------------------------------------------- */
+
+static void refused(struct depriv_cpu *c, uint64_t address, const struct pt_walk *walk)
+{
+    struct cpu_fault fault = { .vector = CPU_PAGE,
+                               .has_error = true,
+                               .error = (uint32_t)walk->error_code,
+                               .address = address };
+
+    if (walk->fault == PT_NON_CANONICAL)
+        (void)cpu_raise_gp(&fault, 0);
+    if (walk->fault == PT_RESERVED)
+        depriv_count(&c->stat.refused_tables, 1);
+    depriv_raise(c, &fault);
+}
+
+/*
+ * Nothing was missing. Another vCPU may have been faster; but if it comes again the real CPU can't
+ * do it, as some hosts can't reach part of the addresses.
+ */
+static void agrees(struct depriv_cpu *c, uint64_t address)
+{
+    if (c->agreed_rip == c->s.rip && c->agreed_at == address)
+        depriv_one(c);
+    c->agreed_rip = c->s.rip;
+    c->agreed_at = address;
+}
+
+/* SYSCALL where the CPU stays in ring 3: it fetches LSTAR, which ring 3 can't. */
+static bool stranded_syscall(struct depriv_cpu *c, uint64_t address)
+{
+    struct cpu_state *s = &c->s;
+    struct cpu_fault fault;
+    struct interp_insn insn;
+
+    if (address != s->rip || address != window_at(WINDOW_IDT))
+        return false;
+    s->rip = s->gpr[CPU_RCX] - 2;
+    s->rflags = (s->gpr[11] & ~(CPU_IF | CPU_IOPL | CPU_RF) & UINT64_C(0x3fffff)) | 2 |
+                (s->rflags & (CPU_IF | CPU_IOPL));
+    depriv_count(&c->stat.emulated[DEPRIV_SYSCALL], 1);
+    if (interp_decode(c->in, &insn, &fault) != INTERP_FAULT &&
+        insn.z->mnemonic == ZYDIS_MNEMONIC_SYSCALL &&
+        cpu_transfer(c->in, &insn, &fault) == INTERP_OK) {
+        depriv_run_ahead(c);
+        return true;
+    }
+    /* It jumped there by itself. */
+    depriv_raise(c, &(struct cpu_fault){ .vector = CPU_PAGE,
+                                         .has_error = true,
+                                         .error = PF_FETCH | (s->cpl == 3 ? 4 : 0),
+                                         .address = address });
+    return true;
+}
+
+static void page_fault(struct depriv_cpu *c, uint64_t error, uint64_t address)
+{
+    struct pt_access access = {
+        .op = error & PF_FETCH ? PT_EXEC : (error & X86_PF_W ? PT_WRITE : PT_READ),
+        .user = c->s.cpl == 3,
+    };
+    struct cpu_fault fault;
+    struct pt_walk walk;
+    int rc;
+
+    depriv_count(&c->stat.page_faults, 1);
+    if (stranded_syscall(c, address))
+        return;
+    rc = depriv_ready(c); /* the flags that the guest set itself may have changed the mode */
+    if (rc < 0)
+        return; /* -EAGAIN: it faults again, until the others have left */
+    switch (shadow_fault(c->d->shadow, c->cpu->id, &c->mode, gva(address), &access, &walk)) {
+    case SHADOW_FILLED:
+        break;
+    case SHADOW_REFUSED:
+        refused(c, address, &walk);
+        depriv_run_ahead(c);
+        break;
+    case SHADOW_UNREADABLE:
+        depriv_unreadable(c, address, &access, &walk, &fault);
+        depriv_raise(c, &fault);
+        break;
+    case SHADOW_AGREES:
+        agrees(c, address);
+        break;
+    case SHADOW_WINDOW:
+        depriv_count(&c->stat.window_accesses, 1);
+        depriv_one(c);
+        break;
+    case SHADOW_CROWDED:
+        depriv_kick_others(c);
+        break;
+    }
+}
+
+/* --- other exceptions
+ * ----------------------------------------------------------------------------------- */
+
+/* #GP and #UD: the guest's own, or an instruction that is ours to carry out. */
+static void instruction(struct depriv_cpu *c, uint8_t vector, uint64_t error)
+{
+    struct cpu_fault fault,
+        real = { .vector = vector, .has_error = vector == CPU_GP, .error = (uint32_t)error };
+    bool step = c->s.rflags & CPU_TF;
+    struct interp_insn insn;
+
+    switch (interp_decode(c->in, &insn, &fault)) {
+    case INTERP_SYSTEM:
+        break;
+    case INTERP_FAULT:
+        depriv_raise(c, &fault);
+        return;
+    default:
+        depriv_raise(c, &real);
+        return;
+    }
+    switch (depriv_system(c, &insn, &fault)) {
+    case INTERP_OK:
+        if (step)
+            depriv_stepped(c);
+        depriv_run_ahead(c);
+        break;
+    case INTERP_FAULT:
+        depriv_raise(c, &fault);
+        depriv_run_ahead(c);
+        break;
+    default:
+        depriv_raise(c, &real);
+        break;
+    }
+}
+
+void depriv_stepped(struct depriv_cpu *c)
+{
+    c->s.dr[6] |= DR6_STEP;
+    depriv_raise(c, &(struct cpu_fault){ .vector = CPU_DB });
+}
+
+static void debug(struct depriv_cpu *c)
+{
+    struct kvm_debugregs regs;
+
+    if (ioctl(c->cpu->fd, KVM_GET_DEBUGREGS, &regs) == 0)
+        c->s.dr[6] = regs.dr6;
+    depriv_raise(c, &(struct cpu_fault){ .vector = CPU_DB });
+}
+
+/* Some CPUs execute INT3 natively: RIP is behind it. */
+static void breakpoint(struct depriv_cpu *c)
+{
+    c->s.rip--;
+    instruction(c, CPU_GP, CPU_BP * 8 + 2);
+}
+
+static bool pushes_error(unsigned vector)
+{
+    return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21;
+}
+
+static void exception(struct depriv_cpu *c, unsigned vector, const struct frame *f, uint64_t cr2)
+{
+    switch (vector) {
+    case CPU_PAGE:
+        page_fault(c, f->error, cr2);
+        return;
+    case CPU_GP:
+    case CPU_UD:
+        instruction(c, (uint8_t)vector, f->error);
+        return;
+    case CPU_DB:
+        debug(c);
+        return;
+    case CPU_BP:
+        breakpoint(c);
+        return;
+    case CPU_NMI:
+        depriv_interrupt(c, CPU_NMI);
+        return;
+    case CPU_AC_FAULT:
+        /* Ring 0 has no alignment checks, nor has a ring 3 that did not ask for them. */
+        if (c->s.cpl != 3 || !(c->s.cr0 & CPU_CR0_AM)) {
+            depriv_one(c);
+            return;
+        }
+        break;
+    default:
+        break;
+    }
+    depriv_raise(c, &(struct cpu_fault){ .vector = (uint8_t)vector,
+                                         .has_error = pushes_error(vector),
+                                         .error = (uint32_t)f->error });
+    depriv_run_ahead(c);
+}
+
+/* --- after KVM_RUN
+ * --------------------------------------------------------------------------------------- */
+
+static void trap(struct depriv_cpu *c, unsigned vector)
+{
+    uint64_t cr2 = real_sregs(c)->cr2;
+    char what[128];
+    struct frame f;
+
+    depriv_count(&c->stat.traps, 1);
+    c->halted_real = false; /* it ran */
+    if (!take_frame(c, &f)) {
+        (void)snprintf(what, sizeof(what),
+                       "internal error: exception %u in the monitor's own ring 0 code, rip 0x%llx",
+                       vector, (unsigned long long)real_regs(c)->rip);
+        c->failed = true;
+        dump_crash(c->cpu, what, 0);
+        return;
+    }
+    vcpu_note_exit(c->cpu, &(struct exit_record){ .tsc = vm_tsc(),
+                                                  .reason = EXIT_TRAP,
+                                                  .addr = vector,
+                                                  .value = vector == CPU_PAGE ? cr2 : 0 });
+    if (vector < 32) {
+        exception(c, vector, &f, cr2);
+    } else {
+        depriv_interrupt(c, vector);
+        depriv_run_ahead(c);
+    }
+}
+
+/* INIT came while it ran, and STARTUP: KVM has begun to run it in real mode. */
+bool depriv_started_again(struct depriv_cpu *c)
+{
+    if (real_sregs(c)->cr0 & CPU_CR0_PE)
+        return false;
+    cpu_startup(&c->s, (uint8_t)(real_sregs(c)->cs.base >> PAGE_SHIFT_4K));
+    take_general(c);
+    c->s.rip = real_regs(c)->rip;
+    left(c);
+    depriv_mode_changed(c);
+    return true;
+}
+
+int depriv_after_run(struct depriv_cpu *c, int rc)
+{
+    int vector = depriv_stub(c);
+    const struct kvm_run *run = c->cpu->run;
+
+    if (depriv_started_again(c))
+        return rc == -EINTR ? rc : 1;
+    if (vector >= 0 && (rc == -EINTR || (rc == 0 && run->exit_reason == KVM_EXIT_IO))) {
+        trap(c, (unsigned)vector);
+        depriv_pending_nmi(c);
+        return rc == -EINTR ? rc : 1;
+    }
+    if (rc == 0 && run->exit_reason == KVM_EXIT_MMIO) {
+        c->resume = true; /* KVM ends the access when it is entered the next time */
+        return 0;
+    }
+    if (real_sregs(c)->cs.dpl == 3)
+        take_direct(c);
+    return rc == -EAGAIN ? 1 : rc;
+}
