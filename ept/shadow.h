@@ -26,15 +26,17 @@ struct shadow_config {
      */
     void *pool;
     gpa_t pool_gpa;
-    size_t pool_pages; /* at least 64 */
+    size_t pool_pages; /* at least 64, and 16 more than `cpus` */
     unsigned cpus;     /* at most 64 */
     bool gib_pages;    /* the real CPU has 1 GiB pages */
+    bool nested;       /* the KVM below has nested paging: no page needs to be touched, and
+                          shadow_flush.count is always 0 */
     /* The gate to guest RAM: NULL when [at, at + len) isn't RAM as a whole, or guarded. Called for
      * entries, for tables, and for large pages as a whole (to know whether they are RAM). */
     void *(*ram)(void *ctx, gpa_t at, uint64_t len);
     /* [at, at + len) of guest RAM was written by us (accessed and dirty bits). May be NULL. */
     void (*wrote)(void *ctx, gpa_t at, uint64_t len);
-    void *ctx;
+    void *ctx; /* of both, which are called with the shadow's lock held: they must not call it */
     uint64_t ram_end; /* gpa: all of guest RAM lies below */
     /* No guest mapping may lead to [hidden, hidden + hidden_size): it gets `nowhere` + the offset
      * instead, where nothing is. Both multiples of 4 KiB. */
@@ -46,7 +48,8 @@ struct shadow_config {
 int shadow_create(struct shadow **out, const struct shadow_config *cfg);
 void shadow_destroy(struct shadow *s);
 
-/* What decides how a guest's tables are read and what an access may do. */
+/* What decides how a guest's tables are read and what an access may do. MAXPHYADDR, 1 GiB pages and
+ * the vendor are the same for all of a VM, and there are no protection keys. */
 struct shadow_mode {
     struct x86_paging paging; /* four levels, paging on; .rflags: AC */
     bool user;                /* ring 3 */
@@ -55,14 +58,14 @@ struct shadow_mode {
 /*
  * The monitor's window: entry `slot` of every root is `entry` from now on, whatever the guest has
  * there. slot 0 to 511; accesses of the guest to it miss (shadow_fault() then gives
- * SHADOW_WINDOW).
+ * SHADOW_WINDOW). entry 0: there is none.
  */
 void shadow_window(struct shadow *s, unsigned slot, uint64_t entry);
 
 /*
  * The root for vCPU `cpu` in this mode: cached by CR3, mode and ring, or made empty. It stays while
- * it is that vCPU's latest. 0; -EAGAIN: as SHADOW_CROWDED. A root for a CR3 that is no RAM is
- * fine: each access then is SHADOW_UNREADABLE.
+ * it is that vCPU's latest. 0; -EAGAIN: as SHADOW_CROWDED; -EINVAL: not four levels. A root for a
+ * CR3 that is no RAM is fine: each access then is SHADOW_UNREADABLE.
  */
 int shadow_root(struct shadow *s, unsigned cpu, const struct shadow_mode *mode, gpa_t *root);
 
@@ -70,8 +73,9 @@ enum shadow_result {
     SHADOW_FILLED,     /* the shadow allows it now; try again */
     SHADOW_REFUSED,    /* the guest's tables don't: walk->error_code is for its #PF */
     SHADOW_UNREADABLE, /* the walk left RAM or met a guarded page at the last reference */
-    SHADOW_AGREES,     /* the shadow allowed it already; somebody else was faster, or the real CPU
-                          can't use this address */
+    SHADOW_AGREES,     /* the shadow allowed it already: somebody else was faster. Or no entry can
+                          allow it: ring 0 executes what SMAP keeps it from reading (SMEP off), or
+                          the access isn't one of mode->user's ring. To be interpreted then */
     SHADOW_WINDOW,     /* the guest's tables map it, but it lies in the window's slot */
     SHADOW_CROWDED,    /* no table is free until the other vCPUs have flushed: have them leave the
                           guest, and try again */
@@ -99,8 +103,8 @@ void shadow_sync(struct shadow *s, unsigned cpu);
 /* INVLPG: the same for the tables on the way to `address`, in all views of this address space. */
 void shadow_invlpg(struct shadow *s, unsigned cpu, const struct shadow_mode *mode, gva_t address);
 
-/* We write, or wrote, guest RAM ourselves for the guest (an instruction was interpreted): tables in
- * it are unsync from now on. Cheap when there is none. */
+/* We wrote guest RAM ourselves for the guest (an instruction was interpreted): tables in it are
+ * unsync from now on. After the write, and before the guest goes on. Cheap when there is none. */
 void shadow_wrote(struct shadow *s, gpa_t at, uint64_t len);
 
 /* --- what the real CPU caches ---------------------------------------------------------- */
