@@ -30,6 +30,9 @@ extern const char syscall_entry[], context_begin[];
 _Static_assert(offsetof(struct cpu, kernel_stack_top) == 8, "entry.S and head.S");
 _Static_assert(offsetof(struct cpu, user_rsp) == 16, "entry.S");
 _Static_assert(sizeof(struct tss) == 104, "Intel's layout");
+_Static_assert(SEL_USER_DATA == SEL_USER_CODE_32 + 8 && SEL_USER_CODE == SEL_USER_CODE_32 + 16,
+               "SYSRET's layout");
+_Static_assert(SEL_USER_CODE / 8 < sizeof(((struct cpu *)0)->gdt) / 8, "the GDT's size");
 
 static void detect_hypervisor(void)
 {
