@@ -14,7 +14,7 @@
 #include "guest/kernel/heap.h"
 #include "guest/kernel/mm.h"
 
-#define DIRECT_ENTRY 256
+#define DIRECT_ENTRY (DIRECT_MAP >> 39 & 511)
 #define KERNEL_ENTRY 511
 #define LEVEL_PT     1
 #define LEVEL_PD     2

@@ -14,7 +14,7 @@
 
 #define USER_TOP UL(0x00007ffffffff000) /* above user space; the last page stays out, */
                                         /* as a SYSCALL at its end would return to no address */
-#define DIRECT_MAP     UL(0xffff800000000000) /* gpa 0; all RAM, read-write, NX */
+#define DIRECT_MAP     UL(0xffff880000000000) /* gpa 0; all RAM, read-write, NX */
 #define KSTACK_BASE    UL(0xffffffff40000000) /* kernel stacks, each above a guard */
 #define KERNEL_BASE    UL(0xffffffff80000000) /* gpa 0 as the image sees it */
 #define KERNEL_PHYS    UL(0x200000)
