@@ -148,8 +148,6 @@ uint32_t apic_timer_elapsed(void)
 
 static void send(uint32_t id, uint32_t command)
 {
-    uint64_t irq;
-
     if (cpu_features.x2apic) {
         /*
          * A write to an x2APIC MSR does not wait until earlier stores are visible (Intel SDM
@@ -161,12 +159,10 @@ static void send(uint32_t id, uint32_t command)
         wrmsr(MSR_X2APIC_ICR, (uint64_t)id << 32 | command);
         return;
     }
-    irq = irq_save();
     apic_write(APIC_ICR_HIGH, id << 24);
     apic_write(APIC_ICR, command);
     while (apic_read(APIC_ICR) & ICR_BUSY)
         cpu_relax();
-    irq_restore(irq);
 }
 
 void apic_ipi(unsigned cpu, uint8_t vector)

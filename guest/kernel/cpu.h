@@ -52,7 +52,7 @@ extern struct cpu_features cpu_features;
 
 extern struct cpu *cpus[MAX_CPUS];
 
-/* The CPU this runs on. Stays true only while interrupts (preemption) are off. */
+/* The CPU this runs on: until the thread blocks or yields, as ring 0 is never preempted. */
 static inline struct cpu *this_cpu(void)
 {
     struct cpu *c;
@@ -76,7 +76,6 @@ static inline void cpu_set_kernel_stack(uint64_t top)
 /*
  * Saves the callee-saved registers on the stack, stores rsp to *save_rsp and goes
  * on with the stack `load_rsp` (made by context_switch() or context_prepare()).
- * Call with interrupts off.
  */
 void context_switch(uint64_t *save_rsp, uint64_t load_rsp);
 
@@ -179,26 +178,22 @@ static inline void invlpg(uint64_t gva)
     __asm__ volatile("invlpg (%0)" ::"r"(gva) : "memory");
 }
 
-static inline void irq_enable(void)
-{
-    __asm__ volatile("sti" ::: "memory");
-}
-
-static inline void irq_disable(void)
-{
-    __asm__ volatile("cli" ::: "memory");
-}
-
 static inline void cpu_relax(void)
 {
     __builtin_ia32_pause();
 }
 
-/* Sleeps until an interrupt, which may be one that is pending already. Interrupts are on after it.
+/*
+ * Sleeps until an interrupt, which may be one that is pending already.
+ *
+ * Nowhere else does the kernel have interrupts on: it is entered through interrupt gates and by
+ * SYSCALL, which clear IF, and starts with IF clear. So no code asks for IF, saves it or puts it
+ * back: de-privileged in ring 3, PUSHF would show another IF than the guest's, POPF would leave
+ * it as it is without a trap, and each CLI and STI would cost an exit.
  */
 static inline void cpu_idle(void)
 {
-    __asm__ volatile("sti; hlt" ::: "memory");
+    __asm__ volatile("sti; hlt; cli" ::: "memory");
 }
 
 /* FXSAVE image: 512 bytes, 16-byte aligned. The kernel itself uses no FPU register. */

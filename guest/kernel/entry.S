@@ -94,7 +94,6 @@ common_entry:
 
     .globl trap_return
 trap_return:
-    cli
     movq %rdi, %rsp
     testb $3, FRAME_CS(%rsp)
     jz 1f

@@ -418,7 +418,6 @@ void sched_idle(void)
     struct run_queue *q = &queues[c->id];
 
     for (;;) {
-        irq_disable();
         lock_acquire(&sched_lock);
         wake_sleepers(q);
         switch_away(); /* back when there is nobody to run */

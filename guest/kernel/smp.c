@@ -86,7 +86,6 @@ static bool wait_for(unsigned i, uint64_t until)
             return false;
         apic_timer_wake(until - now);
         cpu_idle(); /* an interrupt since the look is pending still, and ends it */
-        irq_disable();
     }
     return true;
 }
@@ -130,10 +129,8 @@ void ap_start(struct cpu *c)
     apic_init_cpu();
     __atomic_store_n(&up[c->id], true, __ATOMIC_RELEASE);
     apic_ipi(0, VECTOR_WAKE);
-    while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE)) {
+    while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE))
         cpu_idle();
-        irq_disable();
-    }
     sched_ap_start();
 }
 
