@@ -103,6 +103,7 @@ uint32_t apic_id(void)
 
 void apic_timer_start(unsigned hz)
 {
+    this_cpu()->timer_vector = 0;
     if (!hz) {
         apic_write(APIC_LVT_TIMER, LVT_MASKED);
         apic_write(APIC_TIMER_INITIAL, 0);
@@ -119,8 +120,11 @@ static void start_once(uint64_t ns, uint8_t vector)
 
     if (count > 0xffffffff)
         count = 0xffffffff;
-    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
-    apic_write(APIC_LVT_TIMER, vector);
+    if (this_cpu()->timer_vector != vector) {
+        this_cpu()->timer_vector = vector;
+        apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+        apic_write(APIC_LVT_TIMER, vector);
+    }
     apic_write(APIC_TIMER_INITIAL, count ? (uint32_t)count : 1);
 }
 
@@ -136,6 +140,7 @@ void apic_timer_wake(uint64_t ns)
 
 void apic_timer_count_down(void)
 {
+    this_cpu()->timer_vector = 0;
     apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
     apic_write(APIC_LVT_TIMER, LVT_MASKED);
     apic_write(APIC_TIMER_INITIAL, 0xffffffff);

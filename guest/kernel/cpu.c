@@ -7,6 +7,7 @@
 #define MSR_STAR           0xc0000081
 #define MSR_LSTAR          0xc0000082
 #define MSR_SFMASK         0xc0000084
+#define MSR_FS_BASE        0xc0000100
 #define MSR_GS_BASE        0xc0000101
 #define MSR_KERNEL_GS_BASE 0xc0000102
 
@@ -112,6 +113,7 @@ void cpu_setup(struct cpu *c)
     c->self = c;
     wrmsr(MSR_GS_BASE, (uint64_t)c);
     wrmsr(MSR_KERNEL_GS_BASE, 0);
+    wrmsr(MSR_FS_BASE, 0); /* that 0 was loaded into FS need not mean that */
     load_gdt_and_idt(c);
     c->tss.rsp[0] = c->kernel_stack_top;
 

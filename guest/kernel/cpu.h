@@ -32,10 +32,12 @@ struct cpu {
     struct thread *current;    /* gs:24  the scheduler's */
     uint32_t id;               /* 0 .. cpus_online() - 1 */
     uint32_t apic_id;
-    struct aspace *aspace; /* the one in CR3; NULL: kernel tables only */
-    uint32_t tlb_pending;  /* a shootdown waits for this CPU */
-    bool need_resched;     /* set by VECTOR_RESCHEDULE; the scheduler clears it */
-    uint64_t ticks;        /* timer interrupts seen */
+    struct aspace *aspace;     /* the one in CR3; NULL: kernel tables only */
+    uint32_t tlb_pending;      /* a shootdown waits for this CPU */
+    bool need_resched;         /* set by VECTOR_RESCHEDULE; the scheduler clears it */
+    uint8_t timer_vector;      /* what the APIC's timer is set up for, once (apic.c); 0: nothing */
+    uint64_t fs_base, gs_base; /* the programs', as last read or loaded here (sched.c) */
+    uint64_t ticks;            /* timer interrupts seen */
     struct tss tss;
     uint64_t gdt[10] __attribute__((aligned(16)));
 };
