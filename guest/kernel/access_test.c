@@ -4,6 +4,7 @@
 #include "guest/kernel/boot_info.h"
 #include "guest/kernel/clock.h"
 #include "guest/kernel/printk.h"
+#include "guest/kernel/probe.h"
 #include "guest/kernel/string.h"
 #include "guest/kernel/trap.h"
 
@@ -34,7 +35,7 @@ static bool as_expected(const struct access_case *c, const struct access_outcome
         got->dirty != want->dirty)
         return false;
     if (!want->fault)
-        return got->vector == ACCESS_NO_FAULT;
+        return got->vector == PROBE_NO_FAULT;
     return got->vector == TRAP_PF && got->cr2 == access_mmu_gva(c) &&
            ((got->error ^ want->error) & ~(uint64_t)want->error_any) == 0;
 }
@@ -128,7 +129,7 @@ static void print_difference(const struct difference *d)
     else
         printk("  expected no fault");
     printk(", A 0x%x (open 0x%x) D 0x%x\n", d->want.accessed, d->want.accessed_any, d->want.dirty);
-    if (d->got.vector == ACCESS_NO_FAULT)
+    if (d->got.vector == PROBE_NO_FAULT)
         printk("  got no fault");
     else
         printk("  got %s 0x%lx at 0x%lx", trap_name(d->got.vector), d->got.error, d->got.cr2);

@@ -24,12 +24,13 @@ struct tss {
     uint16_t iomap_base;
 } __attribute__((packed));
 
-/* One a CPU; GS points to it in the kernel. Offsets up to `current` are known to entry.S. */
+/* One a CPU; GS points to it in the kernel. Offsets up to `probe_rsp` are known to assembly. */
 struct cpu {
     struct cpu *self;          /* gs:0 */
     uint64_t kernel_stack_top; /* gs:8   what SYSCALL enters on */
     uint64_t user_rsp;         /* gs:16  scratch of the SYSCALL entry */
     struct thread *current;    /* gs:24  the scheduler's */
+    uint64_t probe_rsp;        /* gs:32  of the test that faults on purpose (probe.h) */
     uint32_t id;               /* 0 .. cpus_online() - 1 */
     uint32_t apic_id;
     struct aspace *aspace;     /* the one in CR3; NULL: kernel tables only */
