@@ -159,15 +159,10 @@ static uint64_t how_many(void)
         return ACCESS_DEFAULT < plan.total ? ACCESS_DEFAULT : plan.total;
     if (strcmp(value, "all") == 0)
         return plan.total;
-    for (const char *p = value; *p; p++) {
-        if (*p < '0' || *p > '9') {
-            n = 0;
-            break;
-        }
-        n = n * 10 + (uint64_t)(*p - '0');
-    }
-    if (!n)
+    if (!parse_number(value, &n)) {
         printk("access: access=%s is neither 'all' nor a number above 0\n", value);
+        return 0;
+    }
     return n < plan.total ? n : plan.total;
 }
 
