@@ -41,6 +41,7 @@ uint64_t access_mmu_gva(const struct access_case *c);
 
 /* access_known.c: which machine this is, and what is known of it. */
 void access_known_detect(void);
+bool access_known_tcg(void); /* QEMU's emulation, or a KVM inside of it */
 
 /* The name of a known difference of this machine that this is one of, or NULL. */
 const char *access_known(const struct access_case *c, const struct access_outcome *want,

@@ -24,6 +24,7 @@ void ap_start(struct cpu *c) __attribute__((noreturn));
 
 static bool up[MAX_CPUS]; /* by number in boot_info.cpu_apic_ids */
 static bool released, stopping;
+static void (*first_work)(void);
 static unsigned online = 1;
 
 unsigned cpus_online(void)
@@ -122,6 +123,12 @@ void smp_release(void)
         apic_ipi_others(VECTOR_WAKE);
 }
 
+void smp_release_to(void (*work)(void))
+{
+    first_work = work;
+    smp_release();
+}
+
 /* An AP's first C function, on its own stack. */
 void ap_start(struct cpu *c)
 {
@@ -131,6 +138,8 @@ void ap_start(struct cpu *c)
     apic_ipi(0, VECTOR_WAKE);
     while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE))
         cpu_idle();
+    if (first_work)
+        first_work();
     sched_ap_start();
 }
 
