@@ -72,7 +72,7 @@ static void invalidate(struct editor *e, const struct place *p, uint32_t pages)
         }
         e->how = "shootdown";
         tlb_flush(tables_aspace, gva, gva + len);
-    } else if (editor_pick(e, pages & (pages - 1) ? 2 : 8) == 0) {
+    } else if (editor_pick(e, pages & (pages - 1) ? 4 : 32) == 0) { /* rare: it hides much */
         e->how = "CR3";
         p->w->stale = 0;
         write_cr3(read_cr3());
@@ -218,19 +218,19 @@ static uint64_t new_upper(struct editor *e, const struct place *p, uint64_t was)
 }
 
 /*
- * Leaves mostly. An upper entry that is not there, or permits little, hides all below: it is
- * likely to be the next.
+ * Leaves mostly, and more so in the shared window, as an edit above has all CPUs flush all. An
+ * upper entry that is not there, or permits little, hides what is below: it is likely to be the
+ * next.
  */
 static void choose_place(struct editor *e, struct place *p)
 {
-    p->region = editor_pick(e, REGIONS);
-    p->page = editor_pick(e, PAGES);
+    place_pick(e, p);
     for (p->level = 4; p->level > 1; p->level--) {
         bool hides = (*place_model(p) & (UPPER_ALL | PTE_NX)) != UPPER_ALL;
 
         if (is_leaf(p))
             return;
-        if (editor_pick(e, 16) == 0 || (hides && editor_pick(e, 3) == 0))
+        if (editor_pick(e, p->w->shared ? 64 : 16) == 0 || (hides && editor_pick(e, 3) == 0))
             return;
     }
 }

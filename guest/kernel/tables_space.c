@@ -99,6 +99,13 @@ unsigned editor_pick(struct editor *e, unsigned n)
     return (unsigned)((x * UL(0x2545f4914f6cdd1d) >> 32) * n >> 32);
 }
 
+/* Few in the shared window, so that the CPUs meet: a stale entry there has to be met soon. */
+void place_pick(struct editor *e, struct place *p)
+{
+    p->region = editor_pick(e, p->w->shared ? 2 : REGIONS);
+    p->page = editor_pick(e, p->w->shared ? 4 : PAGES);
+}
+
 uint64_t tables_some_page(struct editor *e)
 {
     return tables_some_large(e) + editor_pick(e, LARGE_SIZE / PAGE_SIZE) * PAGE_SIZE;

@@ -10,11 +10,12 @@
 #include "guest/kernel/probe.h"
 #include "guest/kernel/smp.h"
 
-#define SHARED_EVERY 4 /* one of so many edits is in the shared window */
+#define SHARED_EVERY 2 /* one of so many edits is in the shared window */
 
 static uint64_t edits = TABLES_EDITS, seed = 1;
 static uint64_t differences, spurious;
-static unsigned ready, done; /* CPUs */
+static unsigned ready, done;     /* CPUs */
+static struct place last_shared; /* of the last edit in the shared window, by any CPU */
 
 void tables_spurious(void)
 {
@@ -29,8 +30,7 @@ static void edit_and_look(struct editor *e, struct window *w)
     tables_edit(e, w);
     p = e->at;
     tables_access(e, &p);
-    p.region = editor_pick(e, REGIONS);
-    p.page = editor_pick(e, PAGES);
+    place_pick(e, &p);
     tables_access(e, &p);
 }
 
@@ -45,7 +45,9 @@ static void run(struct editor *e)
             continue;
         }
         lock_acquire(&shared->lock);
+        tables_access(e, &last_shared); /* which this CPU may have from before */
         edit_and_look(e, shared);
+        last_shared = e->at;
         lock_release(&shared->lock);
     }
     __atomic_fetch_add(&differences, e->shown, __ATOMIC_RELAXED);
@@ -96,6 +98,7 @@ bool tables_test(void)
         printk("tables: there is no memory for the tables\n");
         return false;
     }
+    last_shared = (struct place){ .w = tables_shared() };
     access_known_detect();
     trap_hook = probe_hook;
     smp_release_to(work_and_rest);

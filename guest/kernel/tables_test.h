@@ -82,6 +82,9 @@ bool place_is_large(const struct place *p);
 /* A number below n. */
 unsigned editor_pick(struct editor *e, unsigned n);
 
+/* Some page of a window. */
+void place_pick(struct editor *e, struct place *p);
+
 /* Some page or large page of the pool. */
 uint64_t tables_some_page(struct editor *e);
 uint64_t tables_some_large(struct editor *e);
