@@ -10,10 +10,11 @@ int main(int argc, char **argv)
 {
     uint64_t n = count_argument(argc, argv, 2000), start, cycles, others = 0;
     long at = sys_mmap(0, n * PAGE_SIZE, SYS_PROT_READ | SYS_PROT_WRITE, SYS_MAP_LAZY);
-    volatile uint64_t *mem = (volatile uint64_t *)at;
+    volatile uint64_t *mem;
 
     if (at < 0)
         die(1, "mmap of %lu pages: error %ld", n, -at);
+    mem = (volatile uint64_t *)at;
     start = rdtsc();
     for (uint64_t i = 0; i < n; i++)
         mem[i * WORDS] = i + 1;
