@@ -21,6 +21,11 @@ void access_known_detect(void)
     on_tcg = memcmp(&r, brand, sizeof(brand) - 1) == 0;
 }
 
+bool access_known_tcg(void)
+{
+    return on_tcg;
+}
+
 static bool only_error_differs(const struct access_outcome *want, const struct access_result *got,
                                uint64_t error)
 {

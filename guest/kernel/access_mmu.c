@@ -14,6 +14,7 @@
 
 #include "guest/kernel/cpu.h"
 #include "guest/kernel/mm.h"
+#include "guest/kernel/probe.h"
 #include "guest/kernel/string.h"
 #include "guest/kernel/trap.h"
 
@@ -21,11 +22,9 @@
 #define STUB_SLOT   UL(101)
 #define SLOT_SHIFT  39
 
-#define CODE_RET   0  /* offsets in the target: what ring 0 fetches, */
-#define CODE_HLT   16 /* what ring 3 fetches, */
-#define DATA       32 /* and what is read and written */
-#define USER_READ  0  /* offsets in the stub */
-#define USER_WRITE 16
+#define CODE_RET 0  /* offsets in the target: what ring 0 fetches, */
+#define CODE_HLT 16 /* what ring 3 fetches, */
+#define DATA     32 /* and what is read and written */
 
 #define CR0_WP   (UL(1) << 16)
 #define CR4_SMEP (UL(1) << 20)
@@ -50,12 +49,6 @@ static uint8_t target[4096] __attribute__((aligned(4096)));
 static uint8_t stub[4096] __attribute__((aligned(4096)));
 static uint8_t trap_stack[8192] __attribute__((aligned(4096)));
 
-extern const char access_resume[], access_kernel_read[], access_kernel_write[];
-extern const char access_user_code[], access_user_code_end[];
-extern uint64_t access_resume_rsp;
-void access_probe(uint64_t gva, uint64_t rip, uint64_t rflags, bool user);
-
-static struct access_result result;
 static unsigned phys_bits;
 static struct {
     uint64_t cr0, cr3, cr4, efer, stack_top;
@@ -134,27 +127,9 @@ static void map_stub(void)
     stub_pdpt[0] = virt_to_phys(stub_pd) | PERMITTED;
     stub_pd[0] = virt_to_phys(stub_pt) | PERMITTED;
     stub_pt[0] = virt_to_phys(stub) | PERMITTED;
-    memcpy(stub, access_user_code, (size_t)(access_user_code_end - access_user_code));
+    memcpy(stub, probe_user_code, (size_t)(probe_user_code_end - probe_user_code));
     target[CODE_RET] = 0xc3;
     target[CODE_HLT] = 0xf4;
-}
-
-/* Any exception while a combination is tried: notes it, and goes on behind the access. */
-static bool note_exception(struct trap_frame *f)
-{
-    bool user = trap_from_user(f);
-
-    result.vector = f->vector;
-    result.error = f->error;
-    result.cr2 = f->vector == TRAP_PF ? f->cr2 : 0;
-    if (user && f->vector == TRAP_GP && f->error == 0)
-        result.vector = ACCESS_NO_FAULT; /* the HLT after the access */
-    f->rip = (uint64_t)access_resume;
-    f->cs = SEL_KERNEL_CODE;
-    f->rflags = RFLAGS_FIXED;
-    f->rsp = access_resume_rsp;
-    f->ss = user ? 0 : f->ss;
-    return true;
 }
 
 static void set_mode(uint16_t mode)
@@ -194,7 +169,7 @@ void access_mmu_enter(void)
                (before.cr4 & CR4_SMAP ? MODE_SMAP : 0);
     /* This code runs on the boot stack, whose top exceptions of ring 3 would overwrite. */
     cpu_set_kernel_stack((uint64_t)trap_stack + sizeof(trap_stack));
-    trap_hook = note_exception;
+    trap_hook = probe_hook;
     write_cr3(virt_to_phys(root));
 }
 
@@ -273,13 +248,15 @@ static uint64_t rip_of(const struct access_case *c)
     if (c->op == ACCESS_FETCH)
         return access_mmu_gva(c);
     if (c->user)
-        return user + (c->op == ACCESS_READ ? USER_READ : USER_WRITE);
-    return (uint64_t)(c->op == ACCESS_READ ? access_kernel_read : access_kernel_write);
+        return user + (c->op == ACCESS_READ ? PROBE_USER_READ : PROBE_USER_WRITE);
+    return (uint64_t)(c->op == ACCESS_READ ? probe_kernel_read : probe_kernel_write);
 }
 
 void access_mmu_try(const struct access_case *c, struct access_result *out)
 {
     uint64_t gva = access_mmu_gva(c), raw[5];
+    struct probe_result came;
+    struct access_result result;
 
     for (unsigned level = 1; level <= 4; level++) {
         raw[level] = raw_entry(c, level);
@@ -287,8 +264,8 @@ void access_mmu_try(const struct access_case *c, struct access_result *out)
     }
     set_mode(c->mode);
     invlpg(gva);
-    result = (struct access_result){ .vector = ACCESS_NO_FAULT };
-    access_probe(gva, rip_of(c), RFLAGS_FIXED | (c->mode & MODE_AC ? RFLAGS_AC : 0), c->user);
+    probe(gva, rip_of(c), RFLAGS_FIXED | (c->mode & MODE_AC ? RFLAGS_AC : 0), c->user, &came);
+    result = (struct access_result){ came.vector, came.error, came.cr2, .other = false };
     for (unsigned level = 1; level <= 4; level++) {
         uint64_t after = *(volatile uint64_t *)entry_at(level);
 

@@ -4,6 +4,7 @@
 #include "guest/kernel/boot_info.h"
 #include "guest/kernel/clock.h"
 #include "guest/kernel/printk.h"
+#include "guest/kernel/probe.h"
 #include "guest/kernel/string.h"
 #include "guest/kernel/trap.h"
 
@@ -34,7 +35,7 @@ static bool as_expected(const struct access_case *c, const struct access_outcome
         got->dirty != want->dirty)
         return false;
     if (!want->fault)
-        return got->vector == ACCESS_NO_FAULT;
+        return got->vector == PROBE_NO_FAULT;
     return got->vector == TRAP_PF && got->cr2 == access_mmu_gva(c) &&
            ((got->error ^ want->error) & ~(uint64_t)want->error_any) == 0;
 }
@@ -128,7 +129,7 @@ static void print_difference(const struct difference *d)
     else
         printk("  expected no fault");
     printk(", A 0x%x (open 0x%x) D 0x%x\n", d->want.accessed, d->want.accessed_any, d->want.dirty);
-    if (d->got.vector == ACCESS_NO_FAULT)
+    if (d->got.vector == PROBE_NO_FAULT)
         printk("  got no fault");
     else
         printk("  got %s 0x%lx at 0x%lx", trap_name(d->got.vector), d->got.error, d->got.cr2);
@@ -158,15 +159,10 @@ static uint64_t how_many(void)
         return ACCESS_DEFAULT < plan.total ? ACCESS_DEFAULT : plan.total;
     if (strcmp(value, "all") == 0)
         return plan.total;
-    for (const char *p = value; *p; p++) {
-        if (*p < '0' || *p > '9') {
-            n = 0;
-            break;
-        }
-        n = n * 10 + (uint64_t)(*p - '0');
-    }
-    if (!n)
+    if (!parse_number(value, &n)) {
         printk("access: access=%s is neither 'all' nor a number above 0\n", value);
+        return 0;
+    }
     return n < plan.total ? n : plan.total;
 }
 

@@ -22,15 +22,13 @@ bool access_test(void);
 
 /* What the CPU made of a combination. */
 struct access_result {
-    uint64_t vector;  /* of the exception; ACCESS_NO_FAULT when there was none */
+    uint64_t vector;  /* of the exception; PROBE_NO_FAULT when there was none */
     uint64_t error;   /* its error code */
     uint64_t cr2;     /* of a #PF */
     uint8_t accessed; /* bit n: A of the entry of level n, after the access */
     uint8_t dirty;    /* D */
     bool other;       /* some other bit of an entry has changed */
 };
-
-#define ACCESS_NO_FAULT 0x200
 
 /* access_mmu.c: the private tables. Between enter and leave nothing may be printed. */
 void access_mmu_machine(struct access_machine *out);
@@ -43,6 +41,7 @@ uint64_t access_mmu_gva(const struct access_case *c);
 
 /* access_known.c: which machine this is, and what is known of it. */
 void access_known_detect(void);
+bool access_known_tcg(void); /* QEMU's emulation, or a KVM inside of it */
 
 /* The name of a known difference of this machine that this is one of, or NULL. */
 const char *access_known(const struct access_case *c, const struct access_outcome *want,

@@ -103,6 +103,7 @@ uint32_t apic_id(void)
 
 void apic_timer_start(unsigned hz)
 {
+    this_cpu()->timer_vector = 0;
     if (!hz) {
         apic_write(APIC_LVT_TIMER, LVT_MASKED);
         apic_write(APIC_TIMER_INITIAL, 0);
@@ -119,8 +120,11 @@ static void start_once(uint64_t ns, uint8_t vector)
 
     if (count > 0xffffffff)
         count = 0xffffffff;
-    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
-    apic_write(APIC_LVT_TIMER, vector);
+    if (this_cpu()->timer_vector != vector) {
+        this_cpu()->timer_vector = vector;
+        apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
+        apic_write(APIC_LVT_TIMER, vector);
+    }
     apic_write(APIC_TIMER_INITIAL, count ? (uint32_t)count : 1);
 }
 
@@ -136,6 +140,7 @@ void apic_timer_wake(uint64_t ns)
 
 void apic_timer_count_down(void)
 {
+    this_cpu()->timer_vector = 0;
     apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_1);
     apic_write(APIC_LVT_TIMER, LVT_MASKED);
     apic_write(APIC_TIMER_INITIAL, 0xffffffff);
@@ -148,8 +153,6 @@ uint32_t apic_timer_elapsed(void)
 
 static void send(uint32_t id, uint32_t command)
 {
-    uint64_t irq;
-
     if (cpu_features.x2apic) {
         /*
          * A write to an x2APIC MSR does not wait until earlier stores are visible (Intel SDM
@@ -161,12 +164,10 @@ static void send(uint32_t id, uint32_t command)
         wrmsr(MSR_X2APIC_ICR, (uint64_t)id << 32 | command);
         return;
     }
-    irq = irq_save();
     apic_write(APIC_ICR_HIGH, id << 24);
     apic_write(APIC_ICR, command);
     while (apic_read(APIC_ICR) & ICR_BUSY)
         cpu_relax();
-    irq_restore(irq);
 }
 
 void apic_ipi(unsigned cpu, uint8_t vector)

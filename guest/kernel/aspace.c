@@ -14,7 +14,7 @@
 #include "guest/kernel/heap.h"
 #include "guest/kernel/mm.h"
 
-#define DIRECT_ENTRY 256
+#define DIRECT_ENTRY (DIRECT_MAP >> 39 & 511)
 #define KERNEL_ENTRY 511
 #define LEVEL_PT     1
 #define LEVEL_PD     2
@@ -112,24 +112,22 @@ static uint64_t *find_leaf(struct aspace *as, uint64_t gva, uint64_t *size)
 
 static void list_add(struct aspace *as)
 {
-    uint64_t irq = lock_irqsave(&aspace_list_lock);
-
+    lock_acquire(&aspace_list_lock);
     as->next = aspace_all;
     as->previous = &aspace_all;
     if (aspace_all)
         aspace_all->previous = &as->next;
     aspace_all = as;
-    lock_irqrestore(&aspace_list_lock, irq);
+    lock_release(&aspace_list_lock);
 }
 
 static void list_remove(struct aspace *as)
 {
-    uint64_t irq = lock_irqsave(&aspace_list_lock);
-
+    lock_acquire(&aspace_list_lock);
     *as->previous = as->next;
     if (as->next)
         as->next->previous = as->previous;
-    lock_irqrestore(&aspace_list_lock, irq);
+    lock_release(&aspace_list_lock);
 }
 
 struct aspace *aspace_create(void)
@@ -241,7 +239,6 @@ int aspace_map(struct aspace *as, uint64_t gva, uint64_t gpa, uint64_t size, uin
     uint64_t leaf = gpa | flags | PTE_PRESENT | PTE_USER;
     unsigned level = LEVEL_PT;
     int rc = check_flags(flags);
-    uint64_t irq;
 
     if (rc)
         return rc;
@@ -251,15 +248,15 @@ int aspace_map(struct aspace *as, uint64_t gva, uint64_t gpa, uint64_t size, uin
         level = LEVEL_PD;
         leaf |= PTE_LARGE;
     }
-    irq = lock_irqsave(&as->lock);
+    lock_acquire(&as->lock);
     rc = map_locked(as, gva, leaf, level);
-    lock_irqrestore(&as->lock, irq);
+    lock_release(&as->lock);
     return rc;
 }
 
 int aspace_map_pages(struct aspace *as, uint64_t gva, uint64_t gpa, unsigned n, uint64_t flags)
 {
-    uint64_t leaf = gpa | flags | PTE_PRESENT | PTE_USER, irq;
+    uint64_t leaf = gpa | flags | PTE_PRESENT | PTE_USER;
     unsigned level = LEVEL_PT;
     int rc = check_flags(flags);
     uint64_t *e;
@@ -269,7 +266,7 @@ int aspace_map_pages(struct aspace *as, uint64_t gva, uint64_t gpa, unsigned n, 
     if (gpa % PAGE_SIZE || gva % LARGE_SIZE + n * PAGE_SIZE > LARGE_SIZE ||
         check_range(gva, n * PAGE_SIZE))
         return -EINVAL;
-    irq = lock_irqsave(&as->lock);
+    lock_acquire(&as->lock);
     e = walk(as, gva, &level, true);
     if (!e)
         rc = -ENOMEM;
@@ -286,7 +283,7 @@ int aspace_map_pages(struct aspace *as, uint64_t gva, uint64_t gpa, unsigned n, 
         for (unsigned i = 0; i < n; i++, leaf += PAGE_SIZE)
             __atomic_store_n(&e[i], leaf, __ATOMIC_RELEASE);
     }
-    lock_irqrestore(&as->lock, irq);
+    lock_release(&as->lock);
     return rc;
 }
 
@@ -327,9 +324,10 @@ static unsigned change_batch(struct aspace *as, uint64_t *gva, uint64_t end, uin
 static int change(struct aspace *as, uint64_t gva, uint64_t len, uint64_t flags)
 {
     uint64_t end = gva + len;
-    uint64_t irq = lock_irqsave(&as->lock);
-    int rc = len && cuts_large(as, gva, end) ? -EINVAL : 0;
+    int rc;
 
+    lock_acquire(&as->lock);
+    rc = len && cuts_large(as, gva, end) ? -EINVAL : 0;
     while (!rc && gva < end) {
         uint64_t gone[BATCH], start = gva;
         unsigned n = change_batch(as, &gva, end, flags, gone);
@@ -340,7 +338,7 @@ static int change(struct aspace *as, uint64_t gva, uint64_t len, uint64_t flags)
         for (unsigned i = 0; !flags && i < n; i++)
             page_put(gone[i]);
     }
-    lock_irqrestore(&as->lock, irq);
+    lock_release(&as->lock);
     return rc;
 }
 
@@ -363,7 +361,7 @@ int aspace_protect(struct aspace *as, uint64_t gva, uint64_t len, uint64_t flags
 /* `hold`: with a reference to the page, taken before anybody can move it. */
 static bool lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *size, bool hold)
 {
-    uint64_t irq, page_size = PAGE_SIZE;
+    uint64_t page_size = PAGE_SIZE;
     uint64_t *e = NULL;
 
     if (gva >= USER_TOP) {
@@ -371,7 +369,7 @@ static bool lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *s
             *size = page_size;
         return false;
     }
-    irq = lock_irqsave(&as->lock);
+    lock_acquire(&as->lock);
     e = find_leaf(as, gva, &page_size);
     if (e && entry)
         *entry = *e;
@@ -379,7 +377,7 @@ static bool lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *s
         page_get(*e & PTE_ADDR & -page_size);
     if (size)
         *size = page_size;
-    lock_irqrestore(&as->lock, irq);
+    lock_release(&as->lock);
     return e != NULL;
 }
 

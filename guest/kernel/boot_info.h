@@ -43,6 +43,14 @@ void acpi_read(void); /* fills the part from n_cpus on */
  * '='; that one is the program, and the rest its arguments.
  */
 
+/*
+ * Reads a decimal number above 0: the whole string, or the value of an option, where *value stays
+ * as it is without that option. False when it is anything else; for an option, with a line that
+ * says so.
+ */
+bool parse_number(const char *s, uint64_t *value);
+bool cmdline_number(const char *key, uint64_t *value);
+
 /* Copies the value of an option (cut to size - 1); false when it is not given. */
 bool cmdline_option(const char *key, char *value, size_t size);
 

@@ -5,7 +5,7 @@
 #include "guest/kernel/string.h"
 
 /* Options that some part asks for. */
-static const char *const known_options[] = { "access", "panic", "selftest" };
+static const char *const known_options[] = { "access", "edits", "panic", "seed", "selftest" };
 
 struct word {
     const char *start;
@@ -50,6 +50,34 @@ bool cmdline_option(const char *key, char *value, size_t size)
         return true;
     }
     return false;
+}
+
+bool parse_number(const char *s, uint64_t *value)
+{
+    uint64_t n = 0;
+
+    for (; *s; s++) {
+        if (*s < '0' || *s > '9')
+            return false;
+        n = n * 10 + (uint64_t)(*s - '0');
+    }
+    *value = n;
+    return n != 0;
+}
+
+bool cmdline_number(const char *key, uint64_t *value)
+{
+    char text[16];
+    uint64_t n;
+
+    if (!cmdline_option(key, text, sizeof(text)))
+        return true;
+    if (!parse_number(text, &n)) {
+        printk("kernel: %s=%s is no number above 0\n", key, text);
+        return false;
+    }
+    *value = n;
+    return true;
 }
 
 const char *cmdline_program(void)

@@ -48,7 +48,6 @@ void console_panic_mode(void)
 
 static void write_twofold(const char *p, size_t len)
 {
-    uint64_t flags = irq_save();
     struct tf_console *r = &requests[this_cpu()->id];
 
     while (len) {
@@ -60,7 +59,6 @@ static void write_twofold(const char *p, size_t len)
         p += n;
         len -= n;
     }
-    irq_restore(flags);
 }
 
 static void uart_putc(char c)
@@ -72,22 +70,19 @@ static void uart_putc(char c)
 
 void console_write(const char *p, size_t len)
 {
-    uint64_t flags;
-
     if (cpu_features.tf_console) {
         write_twofold(p, len);
         return;
     }
-    flags = panicking ? irq_save() : lock_irqsave(&uart_lock);
+    if (!panicking)
+        lock_acquire(&uart_lock);
     for (size_t i = 0; i < len; i++) {
         if (p[i] == '\n')
             uart_putc('\r');
         uart_putc(p[i]);
     }
-    if (panicking)
-        irq_restore(flags);
-    else
-        lock_irqrestore(&uart_lock, flags);
+    if (!panicking)
+        lock_release(&uart_lock);
 }
 
 void console_irq_init(void)
@@ -116,9 +111,9 @@ void console_irq(void)
 
 size_t console_read(char *buf, size_t len)
 {
-    uint64_t flags = lock_irqsave(&input_lock);
     size_t n = 0;
 
+    lock_acquire(&input_lock);
     /* Most programs never read: the set-up waits until one does. */
     if (!input_on) {
         input_on = true;
@@ -126,6 +121,6 @@ size_t console_read(char *buf, size_t len)
     }
     while (n < len && input_tail != input_head)
         buf[n++] = input_ring[input_tail++ % INPUT_RING_SIZE];
-    lock_irqrestore(&input_lock, flags);
+    lock_release(&input_lock);
     return n;
 }

@@ -7,6 +7,7 @@
 #define MSR_STAR           0xc0000081
 #define MSR_LSTAR          0xc0000082
 #define MSR_SFMASK         0xc0000084
+#define MSR_FS_BASE        0xc0000100
 #define MSR_GS_BASE        0xc0000101
 #define MSR_KERNEL_GS_BASE 0xc0000102
 
@@ -30,6 +31,9 @@ extern const char syscall_entry[], context_begin[];
 _Static_assert(offsetof(struct cpu, kernel_stack_top) == 8, "entry.S and head.S");
 _Static_assert(offsetof(struct cpu, user_rsp) == 16, "entry.S");
 _Static_assert(sizeof(struct tss) == 104, "Intel's layout");
+_Static_assert(SEL_USER_DATA == SEL_USER_CODE_32 + 8 && SEL_USER_CODE == SEL_USER_CODE_32 + 16,
+               "SYSRET's layout");
+_Static_assert(SEL_USER_CODE / 8 < sizeof(((struct cpu *)0)->gdt) / 8, "the GDT's size");
 
 static void detect_hypervisor(void)
 {
@@ -109,6 +113,7 @@ void cpu_setup(struct cpu *c)
     c->self = c;
     wrmsr(MSR_GS_BASE, (uint64_t)c);
     wrmsr(MSR_KERNEL_GS_BASE, 0);
+    wrmsr(MSR_FS_BASE, 0); /* that 0 was loaded into FS need not mean that */
     load_gdt_and_idt(c);
     c->tss.rsp[0] = c->kernel_stack_top;
 

@@ -24,18 +24,21 @@ struct tss {
     uint16_t iomap_base;
 } __attribute__((packed));
 
-/* One a CPU; GS points to it in the kernel. Offsets up to `current` are known to entry.S. */
+/* One a CPU; GS points to it in the kernel. Offsets up to `probe_rsp` are known to assembly. */
 struct cpu {
     struct cpu *self;          /* gs:0 */
     uint64_t kernel_stack_top; /* gs:8   what SYSCALL enters on */
     uint64_t user_rsp;         /* gs:16  scratch of the SYSCALL entry */
     struct thread *current;    /* gs:24  the scheduler's */
+    uint64_t probe_rsp;        /* gs:32  of the test that faults on purpose (probe.h) */
     uint32_t id;               /* 0 .. cpus_online() - 1 */
     uint32_t apic_id;
-    struct aspace *aspace; /* the one in CR3; NULL: kernel tables only */
-    uint32_t tlb_pending;  /* a shootdown waits for this CPU */
-    bool need_resched;     /* set by VECTOR_RESCHEDULE; the scheduler clears it */
-    uint64_t ticks;        /* timer interrupts seen */
+    struct aspace *aspace;     /* the one in CR3; NULL: kernel tables only */
+    uint32_t tlb_pending;      /* a shootdown waits for this CPU */
+    bool need_resched;         /* set by VECTOR_RESCHEDULE; the scheduler clears it */
+    uint8_t timer_vector;      /* what the APIC's timer is set up for, once (apic.c); 0: nothing */
+    uint64_t fs_base, gs_base; /* the programs', as last read or loaded here (sched.c) */
+    uint64_t ticks;            /* timer interrupts seen */
     struct tss tss;
     uint64_t gdt[10] __attribute__((aligned(16)));
 };
@@ -52,7 +55,7 @@ extern struct cpu_features cpu_features;
 
 extern struct cpu *cpus[MAX_CPUS];
 
-/* The CPU this runs on. Stays true only while interrupts (preemption) are off. */
+/* The CPU this runs on: until the thread blocks or yields, as ring 0 is never preempted. */
 static inline struct cpu *this_cpu(void)
 {
     struct cpu *c;
@@ -76,7 +79,6 @@ static inline void cpu_set_kernel_stack(uint64_t top)
 /*
  * Saves the callee-saved registers on the stack, stores rsp to *save_rsp and goes
  * on with the stack `load_rsp` (made by context_switch() or context_prepare()).
- * Call with interrupts off.
  */
 void context_switch(uint64_t *save_rsp, uint64_t load_rsp);
 
@@ -179,26 +181,22 @@ static inline void invlpg(uint64_t gva)
     __asm__ volatile("invlpg (%0)" ::"r"(gva) : "memory");
 }
 
-static inline void irq_enable(void)
-{
-    __asm__ volatile("sti" ::: "memory");
-}
-
-static inline void irq_disable(void)
-{
-    __asm__ volatile("cli" ::: "memory");
-}
-
 static inline void cpu_relax(void)
 {
     __builtin_ia32_pause();
 }
 
-/* Sleeps until an interrupt, which may be one that is pending already. Interrupts are on after it.
+/*
+ * Sleeps until an interrupt, which may be one that is pending already.
+ *
+ * Nowhere else does the kernel have interrupts on: it is entered through interrupt gates and by
+ * SYSCALL, which clear IF, and starts with IF clear. So no code asks for IF, saves it or puts it
+ * back: de-privileged in ring 3, PUSHF would show another IF than the guest's, POPF would leave
+ * it as it is without a trap, and each CLI and STI would cost an exit.
  */
 static inline void cpu_idle(void)
 {
-    __asm__ volatile("sti; hlt" ::: "memory");
+    __asm__ volatile("sti; hlt; cli" ::: "memory");
 }
 
 /* FXSAVE image: 512 bytes, 16-byte aligned. The kernel itself uses no FPU register. */

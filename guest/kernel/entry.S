@@ -3,9 +3,17 @@
  */
 #include "guest/kernel/layout.h"
 
-/* Offsets in struct trap_frame; trap.c asserts them. */
+/*
+ * Offsets in struct trap_frame; trap.c asserts them. And where CS is when all below the CPU's own
+ * part of the frame was taken off again.
+ */
+#define FRAME_CR2     0
 #define FRAME_GS_BASE 8
+#define FRAME_VECTOR  136
 #define FRAME_CS      160
+#define IRETQ_CS      8
+
+#define PAGE_FAULT 14
 
 #define MSR_GS_BASE 0xc0000101
 
@@ -79,6 +87,10 @@ trap_stubs:
     .endr
     .balign TRAP_STUB_SIZE
 
+/*
+ * What is privileged stands close together: de-privileged, the first one traps, and the monitor
+ * goes on from there while the next one is near.
+ */
     .text
     .globl common_entry
 common_entry:
@@ -88,19 +100,22 @@ common_entry:
     testb $3, FRAME_CS(%rsp)
     jz 1f
     swapgs
-1:  movq %rsp, %rdi
+1:  cmpb $PAGE_FAULT, FRAME_VECTOR(%rsp)
+    jne 2f
+    movq %cr2, %rax
+    movq %rax, FRAME_CR2(%rsp)
+2:  movq %rsp, %rdi
     call trap_dispatch
     movq %rsp, %rdi
 
     .globl trap_return
 trap_return:
-    cli
     movq %rdi, %rsp
-    testb $3, FRAME_CS(%rsp)
+    POP_REGISTERS
+    testb $3, IRETQ_CS(%rsp)
     jz 1f
     swapgs
-1:  POP_REGISTERS
-    iretq
+1:  iretq
 
 /*
  * NMI, #DF and #MC may come while GS is still (or again) the program's, in ring 0. So

@@ -92,16 +92,16 @@ static void *alloc_object(unsigned class)
 
 void *kmalloc(size_t size)
 {
-    uint64_t irq, gpa;
+    uint64_t gpa;
     unsigned order;
     void *p;
 
     if (size > PAGE_SIZE << PMM_MAX_ORDER)
         return NULL;
     if (size <= 1u << MAX_SHIFT) {
-        irq = lock_irqsave(&lock);
+        lock_acquire(&lock);
         p = alloc_object(class_of(size));
-        lock_irqrestore(&lock, irq);
+        lock_release(&lock);
         return p;
     }
     order = size <= PAGE_SIZE ? 0 : 64 - (unsigned)__builtin_clzl((size - 1) >> PAGE_SHIFT);
@@ -139,15 +139,14 @@ static void free_object(struct page *p, char *object)
 void kfree(void *object)
 {
     struct page *p;
-    uint64_t irq;
 
     if (!object)
         return;
     p = page_of(virt_to_phys(object) & ~(PAGE_SIZE - 1));
     if (p->state == PAGE_SLAB) {
-        irq = lock_irqsave(&lock);
+        lock_acquire(&lock);
         free_object(p, object);
-        lock_irqrestore(&lock, irq);
+        lock_release(&lock);
         return;
     }
     if ((uint64_t)object % PAGE_SIZE)

@@ -46,24 +46,24 @@ static uint64_t map_new(void)
 
 uint64_t kstack_alloc(void)
 {
-    uint64_t irq = lock_irqsave(&lock);
-    uint64_t top = free_top;
+    uint64_t top;
 
+    lock_acquire(&lock);
+    top = free_top;
     if (top)
         free_top = ((uint64_t *)top)[-1];
     else
         top = map_new();
-    lock_irqrestore(&lock, irq);
+    lock_release(&lock);
     return top;
 }
 
 void kstack_free(uint64_t top)
 {
-    uint64_t irq = lock_irqsave(&lock);
-
+    lock_acquire(&lock);
     ((uint64_t *)top)[-1] = free_top;
     free_top = top;
-    lock_irqrestore(&lock, irq);
+    lock_release(&lock);
 }
 
 bool kstack_is_guard(uint64_t gva)

@@ -14,7 +14,7 @@
 
 #define USER_TOP UL(0x00007ffffffff000) /* above user space; the last page stays out, */
                                         /* as a SYSCALL at its end would return to no address */
-#define DIRECT_MAP     UL(0xffff800000000000) /* gpa 0; all RAM, read-write, NX */
+#define DIRECT_MAP     UL(0xffff880000000000) /* gpa 0; all RAM, read-write, NX */
 #define KSTACK_BASE    UL(0xffffffff40000000) /* kernel stacks, each above a guard */
 #define KERNEL_BASE    UL(0xffffffff80000000) /* gpa 0 as the image sees it */
 #define KERNEL_PHYS    UL(0x200000)
@@ -32,14 +32,22 @@
 #define KSTACK_SIZE UL(0x4000)
 #define KSTACK_SLOT UL(0x8000)
 
-/* A null entry first, and 32-bit code for the way up (KERNEL_CODE_32) and for SYSRET's layout. */
+/*
+ * A null entry first, and 32-bit code for the way up (KERNEL_CODE_32) and for SYSRET's layout.
+ *
+ * 0x23, 0x2b and 0x33 are Linux's own selectors of ring 3, so ours are others. Under shadow
+ * paging this kernel runs in ring 3, and its IRETQ to a program must trap, as must each load of
+ * such a selector: the monitor's GDT has nothing for the guest. But there is a KVM which itself
+ * runs its guests in ring 3 of the host, and whose GDT has those three. There an IRETQ
+ * to them would simply work, with the monitor none the wiser. (The TSS's entry takes the place.)
+ */
 #define SEL_KERNEL_CODE_32 0x08
 #define SEL_KERNEL_CODE    0x10
 #define SEL_KERNEL_DATA    0x18
-#define SEL_USER_CODE_32   0x23
-#define SEL_USER_DATA      0x2b
-#define SEL_USER_CODE      0x33
-#define SEL_TSS            0x40
+#define SEL_TSS            0x20 /* two entries */
+#define SEL_USER_CODE_32   0x3b /* SYSRET adds 8 for data, 16 for 64-bit code */
+#define SEL_USER_DATA      0x43
+#define SEL_USER_CODE      0x4b
 
 #define VECTOR_IRQ_BASE   0x20 /* IOAPIC input n comes in at base + n */
 #define VECTOR_TIMER      0xf0

@@ -5,7 +5,7 @@
 #include "guest/kernel/mm.h"
 
 /*
- * The holder may be waiting for this CPU to flush its TLB, while interrupts are off
+ * The holder may be waiting for this CPU to flush its TLB, as interrupts are off
  * here: so whoever waits serves shootdowns.
  */
 void lock_wait(struct lock *l)

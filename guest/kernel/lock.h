@@ -1,6 +1,6 @@
 /*
- * Spinlocks: test and set, with PAUSE while waiting. A lock that an interrupt
- * handler may take is taken with lock_irqsave() everywhere.
+ * Spinlocks: test and set, with PAUSE while waiting. The kernel's C code has interrupts off
+ * always (cpu_idle() in cpu.h), so a lock's holder is never interrupted.
  */
 #ifndef GUEST_KERNEL_LOCK_H
 #define GUEST_KERNEL_LOCK_H
@@ -29,37 +29,6 @@ static inline void lock_acquire(struct lock *l)
 static inline void lock_release(struct lock *l)
 {
     __atomic_store_n(&l->held, 0, __ATOMIC_RELEASE);
-}
-
-/* Disables interrupts and gives the RFLAGS from before. */
-static inline uint64_t irq_save(void)
-{
-    uint64_t flags;
-
-    __asm__ volatile("pushfq; popq %0; cli" : "=r"(flags)::"memory");
-    return flags;
-}
-
-/* Enables interrupts again if they were on when `flags` was saved. */
-static inline void irq_restore(uint64_t flags)
-{
-    if (flags & 0x200)
-        __asm__ volatile("sti" ::: "memory");
-}
-
-/* Takes the lock with interrupts off; returns what lock_irqrestore() wants. */
-static inline uint64_t lock_irqsave(struct lock *l)
-{
-    uint64_t flags = irq_save();
-
-    lock_acquire(l);
-    return flags;
-}
-
-static inline void lock_irqrestore(struct lock *l, uint64_t flags)
-{
-    lock_release(l);
-    irq_restore(flags);
 }
 
 #endif

@@ -50,12 +50,11 @@ static void fill(struct tf_process *p, int pid, uint64_t root, const char *name)
 
 int mailbox_add(int pid, uint64_t root, const char *name)
 {
-    uint64_t irq;
     uint32_t i;
 
     if (!table)
         return -1;
-    irq = lock_irqsave(&table_lock);
+    lock_acquire(&table_lock);
     for (i = free_at; i < TABLE_MAX && table[i].pid; i++)
         ;
     free_at = i;
@@ -67,35 +66,33 @@ int mailbox_add(int pid, uint64_t root, const char *name)
         if (box.process_max < i + 1)
             __atomic_store_n(&box.process_max, i + 1, __ATOMIC_RELEASE);
     }
-    lock_irqrestore(&table_lock, irq);
+    lock_release(&table_lock);
     return i < TABLE_MAX ? (int)i : -1;
 }
 
 void mailbox_change(int place, uint64_t root, const char *name)
 {
-    uint64_t irq;
 
     if (place < 0)
         return;
-    irq = lock_irqsave(&table_lock);
+    lock_acquire(&table_lock);
     fill(&table[place], table[place].pid, root, name);
-    lock_irqrestore(&table_lock, irq);
+    lock_release(&table_lock);
 }
 
 void mailbox_remove(int place)
 {
-    uint64_t irq;
 
     if (place < 0)
         return;
-    irq = lock_irqsave(&table_lock);
+    lock_acquire(&table_lock);
     __atomic_store_n(&table[place].pid, 0, __ATOMIC_RELEASE);
     in_use--;
     if ((uint32_t)place < free_at)
         free_at = (uint32_t)place;
     if (in_use == 0)
         free_at = 0;
-    lock_irqrestore(&table_lock, irq);
+    lock_release(&table_lock);
 }
 
 /* --- requests ------------------------------------------------------------------------ */

@@ -166,14 +166,14 @@ bool aspace_lookup(struct aspace *as, uint64_t gva, uint64_t *entry, uint64_t *s
  */
 bool aspace_hold(struct aspace *as, uint64_t gva, uint64_t *gpa, uint64_t *size);
 
-/* Makes it current on this CPU (NULL: kernel tables only). Interrupts must be off. */
+/* Makes it current on this CPU (NULL: kernel tables only). */
 void aspace_switch(struct aspace *as);
 
 /* gpa of the top-level table, for reports. */
 uint64_t aspace_root(const struct aspace *as);
 
 /*
- * Flushes [start, end) of an address space on every CPU; interrupts may be off. Called
+ * Flushes [start, end) of an address space on every CPU. Called
  * by aspace_unmap() and aspace_protect().
  */
 void tlb_flush(struct aspace *as, uint64_t start, uint64_t end);

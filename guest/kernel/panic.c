@@ -26,7 +26,6 @@ static void begin(void)
     static uint32_t reporter; /* CPU + 1 */
     uint32_t expected = 0;
 
-    irq_disable();
     if (!__atomic_compare_exchange_n(&reporter, &expected, this_cpu()->id + 1, false,
                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
         if (expected == this_cpu()->id + 1)

@@ -199,13 +199,13 @@ static uint32_t take(unsigned order, unsigned wanted)
 
 uint64_t pmm_alloc(unsigned order, unsigned flags)
 {
-    uint64_t irq, gpa;
+    uint64_t gpa;
     bool clear = false;
     uint32_t pfn;
 
     if (order > PMM_MAX_ORDER)
         return 0;
-    irq = lock_irqsave(&lock);
+    lock_acquire(&lock);
     pfn = take(order, flags & PMM_ZERO ? ZERO : DIRTY);
     gpa = (uint64_t)pfn << PAGE_SHIFT;
     if (pfn) {
@@ -213,7 +213,7 @@ uint64_t pmm_alloc(unsigned order, unsigned flags)
         if (gpa >= HUGE_SIZE) /* the first GiB is mapped always; no block crosses a GiB */
             direct_map_need(gpa, PAGE_SIZE);
     }
-    lock_irqrestore(&lock, irq);
+    lock_release(&lock);
     if (clear)
         memset(phys_to_virt(gpa), 0, PAGE_SIZE << order);
     return gpa;
@@ -236,16 +236,16 @@ uint64_t pmm_alloc_pages(unsigned order, unsigned flags)
 static void free_as(uint64_t gpa, unsigned kind)
 {
     struct page *p = page_of(gpa);
-    uint64_t irq = lock_irqsave(&lock);
     unsigned order = p->order;
 
+    lock_acquire(&lock);
     if (p->state != PAGE_ALLOCATED)
         panic("page 0x%lx freed, but it is not allocated (state %u)", gpa, p->state);
     stats.free += UL(1) << order;
     if (kind == ZERO)
         stats.free_zero += UL(1) << order;
     free_block((uint32_t)(gpa >> PAGE_SHIFT), order, kind);
-    lock_irqrestore(&lock, irq);
+    lock_release(&lock);
 }
 
 void pmm_free(uint64_t gpa)

@@ -143,7 +143,6 @@ static bool panicking;
 
 void printk(const char *format, ...)
 {
-    uint64_t flags = irq_save();
     va_list ap;
 
     if (!panicking)
@@ -153,7 +152,6 @@ void printk(const char *format, ...)
     va_end(ap);
     if (!panicking)
         lock_release(&line_lock);
-    irq_restore(flags);
 }
 
 void printk_panic_mode(void)

@@ -119,21 +119,39 @@ static void set_timer(struct run_queue *q)
 /* --- switching ----------------------------------------------------------------- */
 
 /*
- * With FSGSBASE a program sets both bases itself; GS's is in the MSR that SWAPGS exchanges
- * while the kernel runs.
+ * With FSGSBASE a program sets both bases itself; GS's is in the MSR that SWAPGS exchanges while
+ * the kernel runs. Hardly any does, and where MSRs trap each access is dear, so what is
+ * right already is not written. Reading can't be spared: CR4.FSGSBASE would tell by #UD who
+ * wants them, but some KVMs that interpret ring 0 let programs set them while it is off.
  */
+static void read_bases(struct thread *t)
+{
+    struct cpu *c = this_cpu();
+
+    t->fs_base = c->fs_base = rdmsr(MSR_FS_BASE);
+    t->gs_base = c->gs_base = rdmsr(MSR_KERNEL_GS_BASE);
+}
+
+static void load_bases(uint64_t fs_base, uint64_t gs_base)
+{
+    struct cpu *c = this_cpu();
+
+    if (c->fs_base != fs_base)
+        wrmsr(MSR_FS_BASE, fs_base);
+    if (c->gs_base != gs_base)
+        wrmsr(MSR_KERNEL_GS_BASE, gs_base);
+    c->fs_base = fs_base;
+    c->gs_base = gs_base;
+}
+
 static void switch_bases(struct thread *prev, const struct thread *next)
 {
     if (!cpu_features.fsgsbase)
         return;
-    if (prev->proc != NULL) {
-        prev->fs_base = rdmsr(MSR_FS_BASE);
-        prev->gs_base = rdmsr(MSR_KERNEL_GS_BASE);
-    }
-    if (next->proc != NULL) {
-        wrmsr(MSR_FS_BASE, next->fs_base);
-        wrmsr(MSR_KERNEL_GS_BASE, next->gs_base);
-    }
+    if (prev->proc != NULL)
+        read_bases(prev);
+    if (next->proc != NULL)
+        load_bases(next->fs_base, next->gs_base);
 }
 
 static void set_context(struct cpu *c, struct thread *prev, struct thread *next)
@@ -373,10 +391,8 @@ struct thread *thread_create(struct proc *proc)
 void thread_copy_state(struct thread *t)
 {
     fpu_save(&t->fpu);
-    if (cpu_features.fsgsbase) {
-        t->fs_base = rdmsr(MSR_FS_BASE);
-        t->gs_base = rdmsr(MSR_KERNEL_GS_BASE);
-    }
+    if (cpu_features.fsgsbase)
+        read_bases(t);
     t->pinned = this_cpu()->current->pinned;
 }
 
@@ -387,8 +403,8 @@ void thread_clear_state(void)
     fpu_init_state(&initial);
     fpu_restore(&initial);
     if (cpu_features.fsgsbase) {
-        wrmsr(MSR_FS_BASE, 0);
-        wrmsr(MSR_KERNEL_GS_BASE, 0);
+        read_bases(this_cpu()->current);
+        load_bases(0, 0);
     }
 }
 
@@ -418,7 +434,6 @@ void sched_idle(void)
     struct run_queue *q = &queues[c->id];
 
     for (;;) {
-        irq_disable();
         lock_acquire(&sched_lock);
         wake_sleepers(q);
         switch_away(); /* back when there is nobody to run */

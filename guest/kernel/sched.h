@@ -1,8 +1,8 @@
 /*
  * Threads and who runs when: a run queue a CPU, round robin, one lock over all.
  *
- * The kernel is entered with interrupts off and keeps them off; only the idle
- * loop turns them on. So a thread is preempted in ring 3 only, and a lock
+ * The kernel is entered with interrupts off and keeps them off; only cpu_idle()
+ * turns them on. So a thread is preempted in ring 3 only, and a lock
  * holder never is. Locks are taken in the order proc_lock, input_lock, sched_lock.
  */
 #ifndef GUEST_KERNEL_SCHED_H

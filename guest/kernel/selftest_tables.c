@@ -37,7 +37,7 @@ static void find_wx(struct selftest *t, uint64_t table, unsigned level, struct r
     }
 }
 
-/* Entry 511 of the PML4 holds text, data, stacks and devices; 256 is the direct map. */
+/* Entry 511 of the PML4 holds text, data, stacks and devices; 272 is the direct map. */
 void selftest_wx(struct selftest *t)
 {
     const struct rights all = { true, false };

@@ -24,6 +24,7 @@ void ap_start(struct cpu *c) __attribute__((noreturn));
 
 static bool up[MAX_CPUS]; /* by number in boot_info.cpu_apic_ids */
 static bool released, stopping;
+static void (*first_work)(void);
 static unsigned online = 1;
 
 unsigned cpus_online(void)
@@ -86,7 +87,6 @@ static bool wait_for(unsigned i, uint64_t until)
             return false;
         apic_timer_wake(until - now);
         cpu_idle(); /* an interrupt since the look is pending still, and ends it */
-        irq_disable();
     }
     return true;
 }
@@ -123,6 +123,12 @@ void smp_release(void)
         apic_ipi_others(VECTOR_WAKE);
 }
 
+void smp_release_to(void (*work)(void))
+{
+    first_work = work;
+    smp_release();
+}
+
 /* An AP's first C function, on its own stack. */
 void ap_start(struct cpu *c)
 {
@@ -130,10 +136,10 @@ void ap_start(struct cpu *c)
     apic_init_cpu();
     __atomic_store_n(&up[c->id], true, __ATOMIC_RELEASE);
     apic_ipi(0, VECTOR_WAKE);
-    while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE)) {
+    while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE))
         cpu_idle();
-        irq_disable();
-    }
+    if (first_work)
+        first_work();
     sched_ap_start();
 }
 

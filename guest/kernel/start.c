@@ -14,6 +14,7 @@
 #include "guest/kernel/selftest.h"
 #include "guest/kernel/smp.h"
 #include "guest/kernel/string.h"
+#include "guest/kernel/tables_test.h"
 
 void start(uint64_t start_info_gpa) __attribute__((noreturn));
 
@@ -40,8 +41,10 @@ static void run_tests_if_told(void)
         return;
     if (strcmp(mode, "access") == 0)
         machine_exit(access_test() ? 0 : 1);
+    if (strcmp(mode, "tables") == 0)
+        machine_exit(tables_test() ? 0 : 1);
     if (strcmp(mode, "kernel") != 0) {
-        printk("kernel: selftest=%s is not known: use selftest=kernel or access\n", mode);
+        printk("kernel: selftest=%s is not known: use selftest=kernel, access or tables\n", mode);
         return;
     }
     r = kernel_selftest();

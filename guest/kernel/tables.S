@@ -3,7 +3,7 @@
  * instruction is spent on them at boot. Runtime adds to them the RAM above the first
  * GiB (direct_map.c) and kernel stacks (kstack.c); the rest never changes.
  *
- *   kernel_pml4  256 -> direct_pdpt   0 -> direct_pd0    gpa 0 - 1 GiB, RW NX; text, rodata R NX
+ *   kernel_pml4  272 -> direct_pdpt   0 -> direct_pd0    gpa 0 - 1 GiB, RW NX; text, rodata R NX
  *                511 -> kernel_pdpt 509 -> stack_pd      0 -> stack_pt0: the boot CPU's stacks
  *                                   510 -> kernel_pd     1 text RX, 2 rodata R NX, 3 data RW NX
  *                                   511 -> mmio_pd       0 IOAPIC, 1 local APIC; RW NX, uncached
@@ -15,6 +15,7 @@
 #include "guest/kernel/layout.h"
 
 #define PHYS(symbol) (symbol - KERNEL_BASE)
+#define DIRECT_SLOT  272                /* of DIRECT_MAP */
 #define TABLE        0x23               /* present, writable, accessed */
 #define RX           0x1a1              /* present, accessed, 2 MiB, global */
 #define R            0x80000000000001a1 /* and NX */
@@ -29,17 +30,17 @@
 
     .globl kernel_pml4
 kernel_pml4:
-    .fill 256, 8, 0
+    .fill DIRECT_SLOT, 8, 0
     .quad PHYS(direct_pdpt) + TABLE
-    .fill 254, 8, 0
+    .fill 510 - DIRECT_SLOT, 8, 0
     .quad PHYS(kernel_pdpt) + TABLE
 
     .globl boot_pml4
 boot_pml4:
     .quad PHYS(low_pdpt) + TABLE
-    .fill 255, 8, 0
+    .fill DIRECT_SLOT - 1, 8, 0
     .quad PHYS(direct_pdpt) + TABLE
-    .fill 254, 8, 0
+    .fill 510 - DIRECT_SLOT, 8, 0
     .quad PHYS(kernel_pdpt) + TABLE
 
 low_pdpt:

@@ -26,12 +26,11 @@ static uint64_t pcids_used[PCID_WORDS] = { 1 }; /* 0 is the kernel's own */
 
 uint32_t pcid_alloc(void)
 {
-    uint64_t irq;
     uint32_t pcid = 0;
 
     if (!cpu_features.pcid)
         return 0;
-    irq = lock_irqsave(&pcid_lock);
+    lock_acquire(&pcid_lock);
     for (unsigned i = 0; i < PCID_WORDS && !pcid; i++) {
         uint64_t unused = ~pcids_used[i];
 
@@ -40,19 +39,18 @@ uint32_t pcid_alloc(void)
             pcid = i * PCIDS_PER_WORD + (uint32_t)__builtin_ctzl(unused);
         }
     }
-    lock_irqrestore(&pcid_lock, irq);
+    lock_release(&pcid_lock);
     return pcid;
 }
 
 void pcid_free(uint32_t pcid)
 {
-    uint64_t irq;
 
     if (!pcid)
         return;
-    irq = lock_irqsave(&pcid_lock);
+    lock_acquire(&pcid_lock);
     pcids_used[pcid / PCIDS_PER_WORD] &= ~(UL(1) << pcid % PCIDS_PER_WORD);
-    lock_irqrestore(&pcid_lock, irq);
+    lock_release(&pcid_lock);
 }
 
 void aspace_switch(struct aspace *as)
@@ -92,7 +90,6 @@ static void flush_here(struct aspace *as, uint64_t start, uint64_t end)
 
 void tlb_poll(void)
 {
-    uint64_t irq = irq_save(); /* the IPI must not come between looking and answering */
     struct cpu *c = this_cpu();
 
     /* Pairs with the release in flush_others(): the request is complete. */
@@ -100,7 +97,6 @@ void tlb_poll(void)
         flush_here(request.as, request.start, request.end);
         __atomic_store_n(&c->tlb_pending, 0, __ATOMIC_RELEASE);
     }
-    irq_restore(irq);
 }
 
 static void flush_others(struct aspace *as, uint64_t start, uint64_t end, uint64_t targets)
@@ -126,7 +122,6 @@ static void flush_others(struct aspace *as, uint64_t start, uint64_t end, uint64
 
 void tlb_flush(struct aspace *as, uint64_t start, uint64_t end)
 {
-    uint64_t irq = irq_save();
     struct cpu *c = this_cpu();
     uint64_t bit = UL(1) << c->id;
     uint64_t keep = c->aspace == as ? bit : 0;
@@ -137,5 +132,4 @@ void tlb_flush(struct aspace *as, uint64_t start, uint64_t end)
     flush_here(as, start, end);
     if (targets)
         flush_others(as, start, end, targets);
-    irq_restore(irq);
 }

@@ -14,6 +14,9 @@
 #include "guest/kernel/smp.h"
 
 /* entry.S has these as numbers. */
+_Static_assert(offsetof(struct trap_frame, cr2) == 0, "FRAME_CR2");
+_Static_assert(offsetof(struct trap_frame, vector) == 136, "FRAME_VECTOR");
+_Static_assert(offsetof(struct trap_frame, cs) - offsetof(struct trap_frame, rip) == 8, "IRETQ_CS");
 _Static_assert(offsetof(struct trap_frame, gs_base) == 8, "FRAME_GS_BASE");
 _Static_assert(offsetof(struct trap_frame, cs) == 160, "FRAME_CS");
 _Static_assert(sizeof(struct trap_frame) == 192, "keeps the stack 16-byte aligned");
@@ -111,9 +114,6 @@ static void handle_exception(struct trap_frame *f)
     case TRAP_DF:
     case TRAP_MC:
         panic_trap(f);
-    case TRAP_PF:
-        f->cr2 = read_cr2();
-        break;
     default:
         break;
     }

@@ -4,7 +4,7 @@
  */
 #include "guest/user/lib/lib.h"
 
-#define KERNEL_HALF  0xffff800000000000ul
+#define KERNEL_HALF  0xffff880000000000ul
 #define KERNEL_IMAGE 0xffffffff80200000ul
 #define USER_END     0x0000800000000000ul
 

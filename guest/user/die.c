@@ -4,7 +4,7 @@
 #include "guest/user/lib/lib.h"
 
 #define NON_CANONICAL 0x8000000000000000ul
-#define KERNEL_HALF   0xffff800000000000ul
+#define KERNEL_HALF   0xffff880000000000ul
 #define KERNEL_IMAGE  0xffffffff80000000ul
 
 static const char constant[64] = "read only";

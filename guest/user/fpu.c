@@ -1,6 +1,7 @@
 /*
  * fpu: several processes keep different SSE and x87 state while the kernel switches
- * between them on one CPU. Each finds its own again.
+ * between them on one CPU. Each finds its own again; so do the two of them that set their FS and
+ * GS base, and the others find zero there.
  */
 #include "guest/user/lib/lib.h"
 
@@ -60,10 +61,48 @@ _Static_assert(offsetof(struct state, mxcsr) == 256, "the assembly above");
 _Static_assert(offsetof(struct state, x87_control) == 260, "the assembly above");
 _Static_assert(offsetof(struct state, x87_top) == 264, "the assembly above");
 
+static bool have_bases; /* the CPU has RDFSBASE and its likes */
+
+static void set_bases(uint64_t fs, uint64_t gs)
+{
+    __asm__ volatile("wrfsbase %0; wrgsbase %1" : : "r"(fs), "r"(gs));
+}
+
+static void check_bases(uint64_t seed, uint64_t fs, uint64_t gs)
+{
+    uint64_t fs_now, gs_now;
+
+    __asm__ volatile("rdfsbase %0; rdgsbase %1" : "=r"(fs_now), "=r"(gs_now));
+    check(fs_now == fs && gs_now == gs, "process %lu: FS base was %lx, is %lx; GS base %lx, %lx",
+          seed, fs, fs_now, gs, gs_now);
+}
+
+/* On a CPU where nobody used them so far, and in a child. */
+static void test_bases_move(uint64_t seed, uint64_t fs, uint64_t gs)
+{
+    unsigned n_cpus = info_general().cpus;
+    long pid;
+
+    for (unsigned i = n_cpus; i-- > 0;) {
+        check(sys_pin((int)i) == 0, "pin to CPU %u", i);
+        check_bases(seed, fs, gs);
+    }
+    pid = fork_flushed(0);
+    if (pid == 0) {
+        check_bases(seed, fs, gs);
+        exit(check_end());
+    }
+    check(pid > 0 && wait_for(pid).code == 0, "process %lu: its child lost the bases", seed);
+}
+
 static int child(uint64_t seed)
 {
+    uint64_t fs = seed > 2 ? seed << 32 : 0, gs = fs | 1;
+    bool uses_bases = have_bases && fs != 0;
     struct state in, out;
 
+    if (uses_bases)
+        set_bases(fs, gs);
     for (int i = 0; i < SWITCHES; i++) {
         memset(&in, 0, sizeof in);
         memset(&out, 0, sizeof out);
@@ -77,7 +116,13 @@ static int child(uint64_t seed)
         check(in.x87_control == out.x87_control, "process %lu: x87 control was %x, is %x", seed,
               in.x87_control, out.x87_control);
         check(in.x87_top == out.x87_top, "process %lu: x87 st(0) differs", seed);
+        if (uses_bases)
+            check_bases(seed, fs, gs);
     }
+    if (uses_bases)
+        test_bases_move(seed, fs, gs);
+    else if (have_bases)
+        check_bases(seed, 0, 0);
     return check_end();
 }
 
@@ -85,6 +130,7 @@ int main(void)
 {
     long pids[PROCESSES];
 
+    have_bases = info_general().features & SYS_FEATURE_FSGSBASE;
     check(sys_pin(0) == 0, "pin to CPU 0");
     for (int i = 0; i < PROCESSES; i++) {
         pids[i] = fork_flushed(0);

@@ -85,6 +85,14 @@ const char *describe_end(const struct sys_status *status, char *buf, size_t size
 __attribute__((format(printf, 2, 3))) bool check(bool ok, const char *fmt, ...);
 int check_end(void);
 
+/* --- programs that measure an operation (measure.c) --- */
+/* How often: argv[1], or `fallback`; anything else ends the program with its usage. */
+uint64_t count_argument(int argc, char **argv, uint64_t fallback);
+/* "PROGRAM: N what: X ns each", when all N took so many TSC cycles. */
+void print_cost(uint64_t n, const char *what, uint64_t cycles);
+/* Does a write there end a process with a page fault? A forked child tries. */
+bool write_faults(uint64_t addr);
+
 /* --- the machine (machine.c) --- */
 /* Prints its CPUs, features, memory map and start-up times. */
 void print_machine(void);

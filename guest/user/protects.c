@@ -1,0 +1,41 @@
+/*
+ * protects [N]: makes 64 pages read-only and writable again, and writes to each, N times. Says
+ * what that costs. While they are read-only a write must fault.
+ */
+#include "guest/user/lib/lib.h"
+
+#define PAGES 64u
+#define LEN   (PAGES * PAGE_SIZE)
+#define WORDS (PAGE_SIZE / 8)
+
+static void protect(void *mem, unsigned prot)
+{
+    long rc = sys_mprotect((uint64_t)mem, LEN, prot);
+
+    if (rc != 0)
+        die(1, "mprotect to %u: error %ld", prot, -rc);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t n = count_argument(argc, argv, 50), start, cycles;
+    volatile uint64_t *mem = map_pages(LEN, PAGE_SIZE);
+
+    start = rdtsc();
+    for (uint64_t round = 0; round < n; round++) {
+        protect((void *)mem, SYS_PROT_READ);
+        protect((void *)mem, SYS_PROT_READ | SYS_PROT_WRITE);
+        for (uint64_t i = 0; i < PAGES; i++)
+            mem[i * WORDS] += i;
+    }
+    cycles = rdtsc() - start;
+    protect((void *)mem, SYS_PROT_READ);
+    for (uint64_t i = 0; i < PAGES; i++)
+        if (mem[i * WORDS] != i * n)
+            die(1, "page %lu has %lu, expected %lu", i, mem[i * WORDS], i * n);
+    for (uint64_t i = 0; i < PAGES; i += PAGES - 1)
+        if (!write_faults((uint64_t)mem + i * PAGE_SIZE))
+            die(1, "page %lu is read-only, and a write to it works", i);
+    print_cost(n, "changes of 64 pages to read-only and back, each written to", cycles);
+    return 0;
+}
