@@ -55,6 +55,7 @@ static int tables_create(struct depriv *d, struct error *err)
         .pool_pages = d->pool_pages,
         .cpus = d->vm->cfg->cpus,
         .gib_pages = cpuid_gib_pages(d->vm->cpuid),
+        .nested = !d->touch,
         .ram = ram,
         .wrote = wrote,
         .ctx = d,

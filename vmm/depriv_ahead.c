@@ -53,6 +53,12 @@ static void warn_popf(struct depriv_cpu *c, uint64_t rip)
         fprintf(stderr, text, (unsigned long long)rip);
 }
 
+static bool is_iret(const ZydisDecodedInstruction *z)
+{
+    return z && (z->mnemonic == ZYDIS_MNEMONIC_IRET || z->mnemonic == ZYDIS_MNEMONIC_IRETD ||
+                 z->mnemonic == ZYDIS_MNEMONIC_IRETQ);
+}
+
 /* One step, system instructions included, and its faults. */
 static enum interp_result step(struct depriv_cpu *c)
 {
@@ -74,7 +80,8 @@ static enum interp_result step(struct depriv_cpu *c)
         result = INTERP_UNKNOWN;
     if (result == INTERP_UNKNOWN)
         return result;
-    s->rflags &= ~CPU_RF;
+    if (!is_iret(insn.z)) /* which leaves RF as it took it from the stack */
+        s->rflags &= ~CPU_RF;
     if (inhibited)
         s->inhibited = false;
     if (result == INTERP_FAULT)

@@ -244,6 +244,7 @@ int depriv_wait(struct depriv_cpu *c, uint64_t *tsc)
                                .interrupts = c->s.rflags & CPU_IF };
     int rc = set_halted(c, true), vector;
 
+    depriv_tell_writes(c);
     if (rc < 0)
         return rc;
     load_window_code(c, &run);
@@ -355,6 +356,7 @@ int depriv_enter_guest(struct depriv_cpu *c, uint64_t *tsc)
     struct shadow_flush flush;
     int rc = depriv_ready(c);
 
+    depriv_tell_writes(c);
     if (rc == -EAGAIN)
         return 1;
     while (rc == 0 && shadow_enter(c->d->shadow, c->cpu->id, &flush)) {

@@ -90,6 +90,8 @@ struct soft_tlb {
     gpa_t at;
 };
 
+#define WRITTEN_PAGES 16
+
 #define AHEAD_PLACES 256
 
 struct depriv_cpu {
@@ -113,6 +115,8 @@ struct depriv_cpu {
 
     uint64_t agreed_rip, agreed_at; /* where the shadow needed nothing, last time */
     struct soft_tlb tlb[SOFT_TLB];
+    gpa_t written[WRITTEN_PAGES]; /* by the interpreter; the shadow is not told yet */
+    unsigned writes;
     int8_t ahead[AHEAD_PLACES]; /* whether running ahead pays, by where it begins */
     unsigned ahead_skipped;
     struct depriv_stat stat;
@@ -227,6 +231,9 @@ enum interp_result depriv_io(struct depriv_cpu *c, const struct interp_insn *ins
 
 extern const struct interp_ops depriv_memory_ops;
 void depriv_tlb_forget(struct depriv_cpu *c);
+/* Tells the shadow what was written: before anything that looks at the guest's tables, or runs the
+ * guest. */
+void depriv_tell_writes(struct depriv_cpu *c);
 /* The guest's paging as its registers say it now. */
 void depriv_paging(const struct depriv_cpu *c, struct x86_paging *out);
 /* A walk that met no RAM at its last reference: a fault, or the VM ends as a guard was met. */

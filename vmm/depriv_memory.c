@@ -129,14 +129,33 @@ static uint32_t kind_of(const struct depriv_cpu *c, const struct interp_access *
            (c->s.rflags & CPU_AC ? 32u : 0);
 }
 
+void depriv_tell_writes(struct depriv_cpu *c)
+{
+    for (unsigned i = 0; i < c->writes; i++)
+        shadow_wrote(c->d->shadow, c->written[i], PAGE_SIZE_4K);
+    c->writes = 0;
+}
+
+/* The write follows, and the shadow has to be told after it. */
+static void will_write(struct depriv_cpu *c, gpa_t at, unsigned len)
+{
+    gpa_t page = gpa(at.v & ~(PAGE_SIZE_4K - 1));
+
+    memory_wrote(c->d->vm->mem, at, len);
+    for (unsigned i = 0; i < c->writes; i++)
+        if (c->written[i].v == page.v)
+            return;
+    if (c->writes == WRITTEN_PAGES) /* those of earlier instructions, nearly always */
+        depriv_tell_writes(c);
+    c->written[c->writes++] = page;
+}
+
 static void *ram_of(struct depriv_cpu *c, gpa_t at, unsigned len, bool write)
 {
     void *host = memory_at(c->d->vm->mem, at, len);
 
-    if (host && write) {
-        shadow_wrote(c->d->shadow, at, len);
-        memory_wrote(c->d->vm->mem, at, len);
-    }
+    if (host && write)
+        will_write(c, at, len);
     return host;
 }
 

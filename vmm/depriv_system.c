@@ -31,6 +31,7 @@ void depriv_mode_changed(struct depriv_cpu *c)
 void depriv_flush_all(struct depriv_cpu *c)
 {
     depriv_tlb_forget(c);
+    depriv_tell_writes(c);
     shadow_sync(c->d->shadow, c->cpu->id);
 }
 
@@ -297,6 +298,7 @@ static int do_invlpg(struct depriv_cpu *c, const struct interp_insn *i, struct c
     if (interp_operand_linear(c->in, i, 0, &linear, f) < 0)
         return 0;
     depriv_tlb_forget(c);
+    depriv_tell_writes(c);
     if (cpu_long_mode(&c->s) && depriv_ready(c) == 0)
         shadow_invlpg(c->d->shadow, c->cpu->id, &c->mode, gva(linear));
     return 0;

@@ -97,20 +97,27 @@ static bool take_frame(struct depriv_cpu *c, struct frame *out)
 /* --- delivery
  * --------------------------------------------------------------------------------------- */
 
-static void triple_fault(struct depriv_cpu *c)
+static void undeliverable(struct depriv_cpu *c, int rc)
 {
     c->failed = true;
-    dump_crash(c->cpu, "triple fault: an exception could not be delivered, nor the double fault",
+    dump_crash(c->cpu,
+               rc == -ENOTSUP
+                   ? "an exception through a task gate or in virtual-8086 mode, which shadow "
+                     "paging can't deliver: use --paging nested"
+                   : "triple fault: an exception could not be delivered, nor the double fault",
                0);
 }
 
 void depriv_raise(struct depriv_cpu *c, const struct cpu_fault *fault)
 {
-    depriv_count(fault->vector == CPU_PAGE ? &c->stat.reflected_faults : &c->stat.reflected, 1);
+    int rc;
+
     if (c->failed)
         return;
-    if (cpu_deliver(c->in, fault) < 0)
-        triple_fault(c);
+    depriv_count(fault->vector == CPU_PAGE ? &c->stat.reflected_faults : &c->stat.reflected, 1);
+    rc = cpu_deliver(c->in, fault);
+    if (rc < 0)
+        undeliverable(c, rc);
 }
 
 static void unmask_nmi(struct depriv_cpu *c)
@@ -127,6 +134,8 @@ static void unmask_nmi(struct depriv_cpu *c)
 
 void depriv_interrupt(struct depriv_cpu *c, unsigned vector)
 {
+    int rc;
+
     if (vector == CPU_NMI) {
         unmask_nmi(c);
         c->nmi_pending = c->s.nmi_blocked;
@@ -134,8 +143,9 @@ void depriv_interrupt(struct depriv_cpu *c, unsigned vector)
             return;
     }
     depriv_count(&c->stat.interrupts, 1);
-    if (cpu_deliver_interrupt(c->in, (uint8_t)vector) < 0)
-        triple_fault(c);
+    rc = cpu_deliver_interrupt(c->in, (uint8_t)vector);
+    if (rc < 0)
+        undeliverable(c, rc);
 }
 
 void depriv_pending_nmi(struct depriv_cpu *c)
