@@ -12,7 +12,7 @@ int main(int argc, char **argv)
     long at = sys_mmap(0, n * PAGE_SIZE, SYS_PROT_READ | SYS_PROT_WRITE, SYS_MAP_LAZY);
     volatile uint64_t *mem;
 
-    if (at < 0)
+    if (at <= 0)
         die(1, "mmap of %lu pages: error %ld", n, -at);
     mem = (volatile uint64_t *)at;
     start = rdtsc();

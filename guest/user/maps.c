@@ -13,7 +13,7 @@ static uint64_t round_trip(uint64_t round)
     long at = sys_mmap(0, LEN, SYS_PROT_READ | SYS_PROT_WRITE, 0);
     volatile uint64_t *mem;
 
-    if (at < 0)
+    if (at <= 0)
         die(1, "mmap %lu: error %ld", round, -at);
     mem = (volatile uint64_t *)at;
     for (uint64_t i = 0; i < PAGES; i++) {
