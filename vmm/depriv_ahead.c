@@ -108,10 +108,23 @@ static int8_t *place_of(struct depriv_cpu *c)
     return &c->ahead[(c->s.rip ^ c->s.rip >> 8) % AHEAD_PLACES];
 }
 
-/* The one instruction behind STI, which no interrupt may part from it. */
-static void finish_inhibited(struct depriv_cpu *c)
+/* Where ring 3's CPUID doesn't trap, one behind a privileged instruction still gets our answer. */
+static bool cpuid_follows(struct depriv_cpu *c)
 {
-    if (c->s.inhibited && may_go_on(c) && step(c) == INTERP_UNKNOWN)
+    struct cpu_fault fault;
+    uint8_t code[2];
+
+    return c->s.rip % PAGE_SIZE_4K < PAGE_SIZE_4K - 1 &&
+           interp_load(c->in, c->s.rip, code, sizeof(code), false, false, &fault) == 0 &&
+           code[0] == 0x0f && code[1] == 0xa2;
+}
+
+/* The one instruction that must follow here: behind STI no interrupt may come before it. */
+static void finish(struct depriv_cpu *c)
+{
+    if (!may_go_on(c) || (!c->s.inhibited && !cpuid_follows(c)))
+        return;
+    if (step(c) == INTERP_UNKNOWN)
         c->s.inhibited = false;
 }
 
@@ -120,7 +133,7 @@ void depriv_run_ahead(struct depriv_cpu *c)
     int8_t *place = place_of(c);
     unsigned since = 0;
 
-    finish_inhibited(c);
+    finish(c);
     if (*place <= AHEAD_BAD && ++c->ahead_skipped % AHEAD_RETRY != 0)
         return;
     for (unsigned n = 0; n < AHEAD_LIMIT && since < AHEAD_STEPS && may_go_on(c); n++) {
@@ -138,7 +151,7 @@ void depriv_run_ahead(struct depriv_cpu *c)
             ++*place;
         place = place_of(c);
     }
-    finish_inhibited(c);
+    finish(c);
     if (since >= AHEAD_STEPS && *place > AHEAD_BAD)
         --*place;
 }

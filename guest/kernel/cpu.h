@@ -92,11 +92,16 @@ struct cpuid_result {
     uint32_t eax, ebx, ecx, edx;
 };
 
+/*
+ * INVLPG first, which is harmless: de-privileged on a host where ring 3's CPUID doesn't trap, the
+ * monitor answers one that stands right behind a privileged instruction (docs/shadow.md).
+ */
 static inline struct cpuid_result cpuid(uint32_t leaf, uint32_t subleaf)
 {
     struct cpuid_result r;
 
-    __asm__ volatile("cpuid"
+    __asm__ volatile("invlpg (%%rsp)\n\t"
+                     "cpuid"
                      : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
                      : "a"(leaf), "c"(subleaf));
     return r;

@@ -105,6 +105,7 @@ long_high:
 /* An AP finds its struct cpu by its APIC id, and its stack in there. */
 ap_high:
     movl $1, %eax
+    invlpg ap_numbers /* see cpuid() */
     cpuid
     shrl $24, %ebx
     movzbl ap_numbers(%rbx), %eax
