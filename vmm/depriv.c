@@ -29,7 +29,7 @@ const char *depriv_kind_name(enum depriv_kind kind)
     return (unsigned)kind < DEPRIV_KINDS ? names[kind] : "unknown";
 }
 
-/* --- the VM ------------------------------------------------------------------------------ */
+/* --- the VM ------------------------------------------------------------------------- */
 
 static void *ram(void *ctx, gpa_t at, uint64_t len)
 {
@@ -119,7 +119,7 @@ struct shadow *depriv_shadow(struct depriv *d)
     return d->shadow;
 }
 
-/* --- a vCPU -------------------------------------------------------------------------------- */
+/* --- a vCPU ------------------------------------------------------------------------- */
 
 /* The way up: 32-bit protected mode, as every vCPU 0 starts (vcpu.c). */
 static int take_boot_state(struct depriv_cpu *c, struct error *err)
@@ -253,7 +253,7 @@ int depriv_round(struct depriv_cpu *c, uint64_t *tsc)
         c->kick_later = false;
         return -EINTR;
     }
-    depriv_pending_nmi(c);
+    depriv_deliver_accepted(c);
     if (c->s.halted)
         return depriv_wait(c, tsc);
     if (!runs_natively(&c->s)) {

@@ -168,7 +168,7 @@ static void poll_interrupts(struct depriv_cpu *c)
     vector = depriv_run_proxy(c, PROXY_NOTHING, &rax, 0, 0, true);
     if (vector >= 0)
         depriv_interrupt(c, (unsigned)vector);
-    depriv_pending_nmi(c);
+    depriv_deliver_accepted(c);
 }
 
 void depriv_interpret(struct depriv_cpu *c)

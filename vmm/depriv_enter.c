@@ -16,7 +16,7 @@
 #define RFLAGS_NATIVE (~(CPU_IOPL | CPU_VM | CPU_RF | UINT64_C(0x180000)) & UINT64_C(0x3fffff))
 #define PATIENCE      64 /* turns for other vCPUs before it is tried again from the start */
 
-/* --- registers -------------------------------------------------------------------------------- */
+/* --- registers ---------------------------------------------------------------------- */
 
 static void load_general(struct depriv_cpu *c)
 {
@@ -128,8 +128,7 @@ static int set_halted(struct depriv_cpu *c, bool halted)
     return ioctl(c->cpu->fd, KVM_SET_MP_STATE, &mp) < 0 ? -errno : 0;
 }
 
-/* --- code of the window -------------------------------------------------------------------------
- */
+/* --- code of the window ------------------------------------------------------------- */
 
 static bool in_window(const struct depriv_cpu *c)
 {
@@ -261,8 +260,7 @@ int depriv_wait(struct depriv_cpu *c, uint64_t *tsc)
     return rc == 0 && (vector >= 0 || ended_in_out(c->cpu)) ? 1 : rc;
 }
 
-/* --- flushing ------------------------------------------------------------------------------------
- */
+/* --- flushing ----------------------------------------------------------------------- */
 
 /* For each page `add word [rip + d], 0`, then `mov cr3, rax; out`. */
 static void make_flush_code(struct depriv_cpu *c, const struct shadow_flush *flush)
@@ -297,15 +295,14 @@ static int flush_real(struct depriv_cpu *c, const struct shadow_flush *flush)
     rc = run_window(c, &run);
     depriv_count(&c->stat.flushes, 1);
     depriv_count(&c->stat.touches, c->d->touch ? flush->count : 0);
-    if (rc == CPU_NMI) {
-        c->nmi_pending = true; /* and once more from the start */
+    if (rc >= 0) {
+        depriv_accept(c, (unsigned)rc); /* and once more from the start */
         return -EAGAIN;
     }
-    return rc == -1 ? 0 : (rc < -1 ? rc + 1 : -EIO);
+    return rc == -1 ? 0 : rc + 1;
 }
 
-/* --- in
- * ------------------------------------------------------------------------------------------- */
+/* --- in ----------------------------------------------------------------------------- */
 
 void depriv_kick_others(struct depriv_cpu *c)
 {

@@ -8,7 +8,7 @@
 #include "vmm/depriv.h"
 #include "vmm/vm_impl.h"
 
-/* --- the window: one memory slot, mapped for ring 0 only ------------------------------- */
+/* --- the window: one memory slot, mapped for ring 0 only ---------------------------- */
 
 /* Its pages; the pool of shadow tables is behind them. */
 enum {
@@ -79,7 +79,7 @@ static inline uint8_t *window_page(const struct depriv *d, unsigned page)
     return d->hidden + ((size_t)page << PAGE_SHIFT_4K);
 }
 
-/* --- a vCPU ------------------------------------------------------------------------------ */
+/* --- a vCPU ------------------------------------------------------------------------- */
 
 #define SOFT_TLB 64
 
@@ -109,6 +109,7 @@ struct depriv_cpu {
     bool resume;
     bool waits_for_startup;
     bool nmi_pending;
+    uint64_t accepted[4]; /* interrupts by vector that it took and the guest has still to get */
     bool halted_real;   /* KVM has it halted */
     bool kick_later;    /* a kick came while the window's code ran */
     unsigned null_data; /* which of DS, ES, FS, GS were null when it was entered */
@@ -150,7 +151,7 @@ static inline bool kicked(const struct depriv_cpu *c)
     return c->kick_later || __atomic_load_n(&c->cpu->run->immediate_exit, __ATOMIC_ACQUIRE) != 0;
 }
 
-/* --- depriv_enter.c: into the guest and out of it ------------------------------------------- */
+/* --- depriv_enter.c: into the guest and out of it ----------------------------------- */
 
 /* From cpu_state to the real registers, root and flush included, and KVM_RUN. 0 or -errno; 1: try
  * again later. */
@@ -185,7 +186,7 @@ int depriv_stub(const struct depriv_cpu *c);
 /* Other vCPUs leave the guest soon. */
 void depriv_kick_others(struct depriv_cpu *c);
 
-/* --- depriv_trap.c ---------------------------------------------------------------------------- */
+/* --- depriv_trap.c ------------------------------------------------------------------ */
 
 /* After KVM_RUN: what came. As depriv_round(). */
 int depriv_after_run(struct depriv_cpu *c, int rc);
@@ -197,8 +198,10 @@ void depriv_interrupt(struct depriv_cpu *c, unsigned vector);
  * was. */
 bool depriv_started_again(struct depriv_cpu *c);
 
-/* Delivers an NMI that had to wait. */
-void depriv_pending_nmi(struct depriv_cpu *c);
+/* The vCPU took an interrupt (or NMI) when the guest can't have it yet: it gets it as soon as its
+ * IF allows, by depriv_deliver_accepted(). */
+void depriv_accept(struct depriv_cpu *c, unsigned vector);
+void depriv_deliver_accepted(struct depriv_cpu *c);
 
 /* An instruction was carried out with RFLAGS.TF set. */
 void depriv_stepped(struct depriv_cpu *c);
@@ -206,8 +209,7 @@ void depriv_stepped(struct depriv_cpu *c);
 /* Delivers an exception to the guest; ends the VM when that is not possible. */
 void depriv_raise(struct depriv_cpu *c, const struct cpu_fault *fault);
 
-/* --- depriv_system.c, depriv_msr.c, depriv_io.c -------------------------------------------------
- */
+/* --- depriv_system.c, depriv_msr.c, depriv_io.c ------------------------------------- */
 
 /* Carries out what interp_step() left to the caller. */
 enum interp_result depriv_system(struct depriv_cpu *c, const struct interp_insn *insn,
@@ -226,8 +228,7 @@ void depriv_proxy(struct depriv_cpu *c, unsigned code, uint64_t *value, uint64_t
 enum interp_result depriv_io(struct depriv_cpu *c, const struct interp_insn *insn,
                              struct cpu_fault *fault);
 
-/* --- depriv_memory.c
- * ------------------------------------------------------------------------------ */
+/* --- depriv_memory.c ---------------------------------------------------------------- */
 
 extern const struct interp_ops depriv_memory_ops;
 void depriv_tlb_forget(struct depriv_cpu *c);
@@ -240,8 +241,7 @@ void depriv_paging(const struct depriv_cpu *c, struct x86_paging *out);
 void depriv_unreadable(struct depriv_cpu *c, uint64_t address, const struct pt_access *access,
                        const struct pt_walk *walk, struct cpu_fault *fault);
 
-/* --- depriv_ahead.c
- * --------------------------------------------------------------------------------- */
+/* --- depriv_ahead.c ----------------------------------------------------------------- */
 
 /* Interprets on from RIP as long as it pays. */
 void depriv_run_ahead(struct depriv_cpu *c);

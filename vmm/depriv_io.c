@@ -18,9 +18,9 @@ void depriv_proxy(struct depriv_cpu *c, unsigned code, uint64_t *value, uint64_t
 
     do {
         rc = depriv_run_proxy(c, code, value, gva, port, false);
-        if (rc == CPU_NMI)
-            depriv_interrupt(c, CPU_NMI);
-    } while (rc == CPU_NMI);
+        if (rc >= 0)
+            depriv_accept(c, (unsigned)rc);
+    } while (rc >= 0);
 }
 
 /* What KVM itself has when there is an interrupt controller in the kernel. */

@@ -184,8 +184,7 @@ static enum interp_place translate(void *ctx, uint64_t linear, unsigned len,
     return *host ? INTERP_RAM : INTERP_DEVICE;
 }
 
-/* --- devices -----------------------------------------------------------------------------------
- */
+/* --- devices ------------------------------------------------------------------------ */
 
 /* Interrupt controllers that KVM has: only the CPU itself reaches them. */
 static bool kvm_device(gpa_t at, uint64_t *gva)

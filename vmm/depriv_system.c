@@ -35,8 +35,7 @@ void depriv_flush_all(struct depriv_cpu *c)
     shadow_sync(c->d->shadow, c->cpu->id);
 }
 
-/* --- control registers
- * ---------------------------------------------------------------------------- */
+/* --- control registers -------------------------------------------------------------- */
 
 /* Intel SDM vol. 3A, 9.8.5 "Initializing IA-32e Mode". */
 static int set_cr0(struct depriv_cpu *c, uint64_t value, struct cpu_fault *fault)
@@ -143,8 +142,7 @@ static int write_cr(struct depriv_cpu *c, unsigned n, uint64_t value, struct cpu
     }
 }
 
-/* --- debug registers
- * --------------------------------------------------------------------------------- */
+/* --- debug registers ---------------------------------------------------------------- */
 
 static void debug_to_real(struct depriv_cpu *c)
 {
@@ -176,9 +174,7 @@ static int write_dr(struct depriv_cpu *c, unsigned n, uint64_t value, struct cpu
     return 0;
 }
 
-/* --- MOV
- * -----------------------------------------------------------------------------------------------
- */
+/* --- MOV ---------------------------------------------------------------------------- */
 
 static bool is_control(ZydisRegister r)
 {
@@ -235,8 +231,7 @@ static enum interp_result mov_special(struct depriv_cpu *c, const struct interp_
     return INTERP_OK;
 }
 
-/* --- the others, one function each
- * --------------------------------------------------------------------- */
+/* --- the others, one function each -------------------------------------------------- */
 
 static int do_cli(struct depriv_cpu *c, const struct interp_insn *i, struct cpu_fault *f)
 {

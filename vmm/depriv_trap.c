@@ -11,13 +11,14 @@
 #define PF_FETCH 16u
 #define DR6_STEP (UINT64_C(1) << 14)
 
-/* What the CPU pushed for the stub. */
+#define FRAMES_MAX 4
+
+/* What the CPU pushed for the stub, besides what is taken from it. */
 struct frame {
-    uint64_t error, rip, rflags, rsp;
+    uint64_t error;
 };
 
-/* --- the virtual registers from the real ones
- * ----------------------------------------------------- */
+/* --- the virtual registers from the real ones --------------------------------------- */
 
 static void take_general(struct depriv_cpu *c)
 {
@@ -70,32 +71,61 @@ static void take_direct(struct depriv_cpu *c)
     left(c);
 }
 
-/* It stopped in a stub: its own state is in the frame. False when that is not of the guest. */
-static bool take_frame(struct depriv_cpu *c, struct frame *out)
+static unsigned stub_of(uint64_t rip)
 {
-    uint64_t offset = real_regs(c)->rsp - window_at(WINDOW_CPUS + c->cpu->id);
-    const uint64_t *at;
+    return (unsigned)((rip - window_at(WINDOW_STUBS)) / STUB_BYTES);
+}
+
+static bool in_stubs(uint64_t rip)
+{
+    return rip - window_at(WINDOW_STUBS) < PAGE_SIZE_4K;
+}
+
+/* The frame that RSP `rsp` points to, in this vCPU's page; NULL: none can be there. */
+static const uint64_t *frame_at(const struct depriv_cpu *c, uint64_t rsp)
+{
+    uint64_t offset = rsp - window_at(WINDOW_CPUS + c->cpu->id);
 
     if (offset > CPU_PAGE_STACK - 40 || offset % 8)
-        return false;
-    at = (const uint64_t *)(window_page(c->d, WINDOW_CPUS + c->cpu->id) + offset);
-    out->error = offset % 16 == 0 ? *at++ : 0; /* the stacks' tops are aligned */
-    if ((at[1] & 3) != 3)
-        return false;
-    out->rip = at[0];
-    out->rflags = at[2];
-    out->rsp = at[3];
+        return NULL;
+    return (const uint64_t *)(window_page(c->d, WINDOW_CPUS + c->cpu->id) + offset);
+}
+
+/*
+ * It stopped in the stub of *vector: its own state is in the frame. An NMI may have come when the
+ * vCPU had just entered another stub, and an interrupt that KVM believes not to be delivered yet
+ * once more: then the frame of the first event lies above, and that one is taken; what came on top
+ * of it is kept for later. False when no frame is the guest's.
+ */
+static bool take_frame(struct depriv_cpu *c, unsigned *vector, struct frame *out)
+{
+    uint64_t rsp = real_regs(c)->rsp;
+    const uint64_t *at;
+
+    for (unsigned depth = 0;; depth++) {
+        at = frame_at(c, rsp);
+        if (!at || depth == FRAMES_MAX)
+            return false;
+        out->error = rsp % 16 == 0 ? *at++ : 0; /* the stacks' tops are aligned */
+        if ((at[1] & 3) == 3)
+            break;
+        if (!in_stubs(at[0]))
+            return false;
+        if (*vector != stub_of(at[0]))
+            depriv_accept(c, *vector);
+        *vector = stub_of(at[0]);
+        rsp = at[3];
+    }
     take_general(c);
     take_segments(c);
-    c->s.gpr[CPU_RSP] = out->rsp;
-    c->s.rip = out->rip;
-    take_flags(c, out->rflags);
+    c->s.gpr[CPU_RSP] = at[3];
+    c->s.rip = at[0];
+    take_flags(c, at[2]);
     left(c);
     return true;
 }
 
-/* --- delivery
- * --------------------------------------------------------------------------------------- */
+/* --- delivery ----------------------------------------------------------------------- */
 
 static void undeliverable(struct depriv_cpu *c, int rc)
 {
@@ -148,14 +178,33 @@ void depriv_interrupt(struct depriv_cpu *c, unsigned vector)
         undeliverable(c, rc);
 }
 
-void depriv_pending_nmi(struct depriv_cpu *c)
+void depriv_accept(struct depriv_cpu *c, unsigned vector)
+{
+    if (vector == CPU_NMI) {
+        unmask_nmi(c);
+        c->nmi_pending = true;
+    } else if (vector >= 32) {
+        c->accepted[vector / 64] |= UINT64_C(1) << vector % 64;
+    }
+}
+
+void depriv_deliver_accepted(struct depriv_cpu *c)
 {
     if (c->nmi_pending && !c->s.nmi_blocked)
         depriv_interrupt(c, CPU_NMI);
+    for (unsigned word = 4; word-- > 0 && c->s.rflags & CPU_IF && !c->s.inhibited;) {
+        uint64_t bits = c->accepted[word];
+        unsigned bit;
+
+        if (!bits)
+            continue;
+        bit = 63 - (unsigned)__builtin_clzll(bits);
+        c->accepted[word] &= ~(UINT64_C(1) << bit);
+        depriv_interrupt(c, word * 64 + bit);
+    }
 }
 
-/* --- page faults
- * -------------------------------------------------------------------------------------- */
+/* --- page faults -------------------------------------------------------------------- */
 
 static void refused(struct depriv_cpu *c, uint64_t address, const struct pt_walk *walk)
 {
@@ -250,8 +299,7 @@ static void page_fault(struct depriv_cpu *c, uint64_t error, uint64_t address)
     }
 }
 
-/* --- other exceptions
- * ----------------------------------------------------------------------------------- */
+/* --- other exceptions --------------------------------------------------------------- */
 
 /* #GP and #UD: the guest's own, or an instruction that is ours to carry out. */
 static void instruction(struct depriv_cpu *c, uint8_t vector, uint64_t error)
@@ -349,8 +397,7 @@ static void exception(struct depriv_cpu *c, unsigned vector, const struct frame 
     depriv_run_ahead(c);
 }
 
-/* --- after KVM_RUN
- * --------------------------------------------------------------------------------------- */
+/* --- after KVM_RUN ------------------------------------------------------------------ */
 
 static void trap(struct depriv_cpu *c, unsigned vector)
 {
@@ -360,7 +407,7 @@ static void trap(struct depriv_cpu *c, unsigned vector)
 
     depriv_count(&c->stat.traps, 1);
     c->halted_real = false; /* it ran */
-    if (!take_frame(c, &f)) {
+    if (!take_frame(c, &vector, &f)) {
         (void)snprintf(what, sizeof(what),
                        "internal error: exception %u in the monitor's own ring 0 code, rip 0x%llx",
                        vector, (unsigned long long)real_regs(c)->rip);
@@ -402,7 +449,6 @@ int depriv_after_run(struct depriv_cpu *c, int rc)
         return rc == -EINTR ? rc : 1;
     if (vector >= 0 && (rc == -EINTR || (rc == 0 && run->exit_reason == KVM_EXIT_IO))) {
         trap(c, (unsigned)vector);
-        depriv_pending_nmi(c);
         return rc == -EINTR ? rc : 1;
     }
     if (rc == 0 && run->exit_reason == KVM_EXIT_MMIO) {
