@@ -289,7 +289,9 @@ void depriv_registers(const struct depriv_cpu *c, struct kvm_regs *regs, struct 
         .rip = s->rip,
         .rflags = s->rflags,
     };
-    *sregs = *real_sregs((struct depriv_cpu *)c); /* APIC base, CR8 */
+    if (c->resume) /* it stands in the middle of a KVM_RUN */
+        *regs = c->cpu->run->s.regs.regs;
+    *sregs = c->cpu->run->s.regs.sregs; /* APIC base, CR8 */
     sregs->cs = s->seg[CPU_CS];
     sregs->ss = s->seg[CPU_SS];
     sregs->ds = s->seg[CPU_DS];
