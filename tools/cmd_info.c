@@ -142,6 +142,18 @@ static void print_property(const json_t *info, const char *what, const char *pat
         line(what, text(info, path));
 }
 
+/* What `run --paging` takes here. */
+static void print_paging(const json_t *info)
+{
+    bool shadow = yes(info, "kvm.paging.shadow.available");
+
+    (void)printf("  %-18s nested: yes, by %s\n", "run --paging",
+                 text(info, "kvm.paging.nested.by"));
+    (void)printf("  %-18s shadow: %s%s%s\n", "", shadow ? "yes" : "no, as it needs ",
+                 shadow ? "" : text(info, "kvm.paging.shadow.needs"),
+                 shadow ? ", by the monitor's shadow tables" : "");
+}
+
 static void print_kvm(const json_t *info)
 {
     const json_t *cap;
@@ -159,6 +171,7 @@ static void print_kvm(const json_t *info)
     print_property(info, "tagged TLB", "kvm.backend.tagged_tlb");
     print_property(info, "A/D bits", "kvm.backend.accessed_dirty_bits");
     print_property(info, "VMs in VMs", "kvm.backend.nested_virt");
+    print_paging(info);
     (void)printf("  %-18s at most %" JSON_INTEGER_FORMAT ", recommended %" JSON_INTEGER_FORMAT "\n",
                  "vCPUs", number(info, "kvm.limits.vcpus_max"),
                  number(info, "kvm.limits.vcpus_recommended"));
