@@ -171,12 +171,12 @@ static void print_kvm(const json_t *info)
     print_property(info, "tagged TLB", "kvm.backend.tagged_tlb");
     print_property(info, "A/D bits", "kvm.backend.accessed_dirty_bits");
     print_property(info, "VMs in VMs", "kvm.backend.nested_virt");
-    print_paging(info);
     (void)printf("  %-18s at most %" JSON_INTEGER_FORMAT ", recommended %" JSON_INTEGER_FORMAT "\n",
                  "vCPUs", number(info, "kvm.limits.vcpus_max"),
                  number(info, "kvm.limits.vcpus_recommended"));
     (void)printf("  %-18s %" JSON_INTEGER_FORMAT "\n", "memory slots",
                  number(info, "kvm.limits.memory_slots"));
+    print_paging(info);
     json_array_foreach(get(info, "kvm.capabilities"), i, cap)(void)
         printf("  %-18s %-3s  %s\n", text(cap, "name"), yes(cap, "available") ? "yes" : "no",
                text(cap, "use"));
