@@ -139,7 +139,7 @@ PYTHON
 
 @test "walk: the shadow's entries lead to the guest's gpa, a level each" {
     need_shadow
-    kernel vm walk_4k
+    kernel vm walk_read_4k
     wait_for mapped $ADDRESS
     tf walk --json vm --access w $ADDRESS >"$BATS_TEST_TMPDIR/walk"
     python3 - "$BATS_TEST_TMPDIR/walk" <<'PYTHON'
@@ -184,7 +184,7 @@ PYTHON
 
 @test "walk: large pages are large in the shadow, too" {
     need_shadow
-    kernel vm walk_2m
+    kernel vm walk_read_2m
     wait_for mapped $ADDRESS
     run walk_of 's["gpa"], s["page"], [x["level"] for x in s["entries"]], s["entries"][-1]["gpa"]' $ADDRESS
     [[ $output == "('0xd45678', 2097152, [4, 3, 2], '0xc00000')" ]]
