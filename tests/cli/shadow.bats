@@ -59,7 +59,7 @@ mapped() {
 
 @test "run --paging: a value that is none, status 2 and one line" {
     local bad
-    for bad in "" none Shadow shadow, ept nested-shadow; do
+    for bad in "" none Shadow "shadow," ept nested-shadow; do
         run --separate-stderr tf run --paging "$bad" "$KERNELS/spin.elf"
         refused 2
         [[ $stderr == "twofold: --paging: '$bad' is none; use nested or shadow" ]]
@@ -299,8 +299,8 @@ PYTHON
     need_shadow
     start vm --paging shadow --backing anon --mem 64M "$KERNELS/track_pages.elf"
     wait_for grep -q touching "$BATS_TEST_TMPDIR/vm.out"
-    local i
-    for i in 1 2 3; do
+    local _
+    for _ in 1 2 3; do
         run tf stat --pages --json --track dirty --interval 300ms vm
         [[ $(json 'd["dirty"]["bytes"]' <<<"$output") == $((37 * 4096)) ]]
     done
@@ -311,12 +311,12 @@ PYTHON
 @test "frames, and the guest's pages, move below a shadow guest that checks its memory" {
     need_shadow
     keeper vm 64K --cpus 2 --backing anon
-    local i at to
-    for i in 1 2 3 4; do
+    local _ at to
+    for _ in 1 2 3 4; do
         [[ $(tf migrate-pages --json vm 0-64M | json 'd["moved_bytes"] > 0') == True ]]
     done
     at=$(tf walk --json --pid 1 --user vm 0x2000000000 | json 'd["gpa"]')
-    for i in 1 2 3 4; do
+    for _ in 1 2 3 4; do
         tf migrate-pages --gpa vm "$at+4K"
         to=$(tf walk --json --pid 1 --user vm 0x2000000000 | json 'd["gpa"]')
         [[ $to != "$at" ]]
