@@ -37,8 +37,8 @@ $(BUILD)/tests/unit/test_shadow_storm: \
 
 $(BUILD)/tests/unit/test_lab: tools/lab_link.c tools/lab_cpio.c tools/lab_fill.c tools/appliance_option.c
 
-$(BUILD)/tests/unit/test_walk_view: tools/walk_grid.c tools/walk_text.c tools/walk_svg.c \
-	tools/walk_command.c tools/parse.c
+$(BUILD)/tests/unit/test_walk_view: tools/walk_grid.c tools/walk_ink.c tools/walk_shadow.c \
+	tools/walk_text.c tools/walk_svg.c tools/walk_command.c tools/parse.c
 
 $(BUILD)/tests/unit/test_values: tools/parse.c tools/table.c
 

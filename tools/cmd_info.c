@@ -142,6 +142,18 @@ static void print_property(const json_t *info, const char *what, const char *pat
         line(what, text(info, path));
 }
 
+/* What `run --paging` takes here. */
+static void print_paging(const json_t *info)
+{
+    bool shadow = yes(info, "kvm.paging.shadow.available");
+
+    (void)printf("  %-18s nested: yes, by %s\n", "run --paging",
+                 text(info, "kvm.paging.nested.by"));
+    (void)printf("  %-18s shadow: %s%s%s\n", "", shadow ? "yes" : "no, as it needs ",
+                 shadow ? "" : text(info, "kvm.paging.shadow.needs"),
+                 shadow ? ", by the monitor's shadow tables" : "");
+}
+
 static void print_kvm(const json_t *info)
 {
     const json_t *cap;
@@ -164,6 +176,7 @@ static void print_kvm(const json_t *info)
                  number(info, "kvm.limits.vcpus_recommended"));
     (void)printf("  %-18s %" JSON_INTEGER_FORMAT "\n", "memory slots",
                  number(info, "kvm.limits.memory_slots"));
+    print_paging(info);
     json_array_foreach(get(info, "kvm.capabilities"), i, cap)(void)
         printf("  %-18s %-3s  %s\n", text(cap, "name"), yes(cap, "available") ? "yes" : "no",
                text(cap, "use"));

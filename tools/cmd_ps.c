@@ -104,7 +104,7 @@ static const char *string_of(const json_t *vm, const char *key)
 
 static void print_table(const json_t *list)
 {
-    struct table *t = table_create("NAME >PID STATE >CPUS >MEM >UPTIME KERNEL");
+    struct table *t = table_create("NAME >PID STATE >CPUS >MEM PAGING >UPTIME KERNEL");
     size_t i;
     json_t *vm;
 
@@ -117,7 +117,7 @@ static void print_table(const json_t *list)
         if (!pid) {
             table_cell(t, "-");
             table_cell(t, "%s", string_of(vm, "state"));
-            for (int column = 3; column < 7; column++)
+            for (int column = 3; column < 8; column++)
                 table_cell(t, "-");
             continue;
         }
@@ -127,6 +127,7 @@ static void print_table(const json_t *list)
         table_cell(t, "%s",
                    format_bytes((uint64_t)json_integer_value(json_object_get(vm, "mem_bytes")), mem,
                                 sizeof(mem)));
+        table_cell(t, "%s", string_of(vm, "paging"));
         table_cell(
             t, "%s",
             format_seconds(json_number_value(json_object_get(vm, "uptime_s")), up, sizeof(up)));

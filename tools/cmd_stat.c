@@ -45,8 +45,8 @@ static void print_general(const json_t *stat)
     char up[32], start[32];
 
     (void)printf(
-        "%s: %s, pid %" JSON_INTEGER_FORMAT ", up %s\n", string(stat, "name"),
-        string(stat, "state"), integer(stat, "pid"),
+        "%s: %s, pid %" JSON_INTEGER_FORMAT ", paging %s, up %s\n", string(stat, "name"),
+        string(stat, "state"), integer(stat, "pid"), string(stat, "paging"),
         format_seconds(json_number_value(json_object_get(stat, "uptime_s")), up, sizeof(up)));
     (void)printf("  kernel    %s\n", string(stat, "kernel"));
     if (*cmdline)

@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "vmm/depriv.h"
 #include "vmm/kvm.h"
 #include "vmm/uapi.h"
 
@@ -64,6 +65,21 @@ static json_t *capabilities_json(const struct kvm *kvm)
     return list;
 }
 
+/* Who may translate for a guest here, and why not: what `run --paging` takes. */
+static json_t *paging_json(const struct kvm *kvm)
+{
+    struct error err = { "" };
+    bool shadow = depriv_able(kvm, &err) == 0;
+    struct kvm_backend b;
+
+    kvm_backend_read(&b);
+    return json_pack("{s:{s:b, s:s}, s:{s:b, s:s, s:s}}", "nested", "available", true, "by",
+                     b.nested_paging == KVM_FLAG_YES  ? "the processor"
+                     : b.nested_paging == KVM_FLAG_NO ? "KVM's own shadow tables"
+                                                      : "KVM",
+                     "shadow", "available", shadow, "needs", "KVM_CAP_SYNC_REGS", "why", err.text);
+}
+
 json_t *info_kvm(void)
 {
     struct error err = { "" };
@@ -73,11 +89,12 @@ json_t *info_kvm(void)
     if (kvm_open(&kvm, &err))
         return json_pack("{s:b, s:s, s:o}", "available", 0, "why", err.text, "backend",
                          backend_json());
-    info = json_pack("{s:b, s:i, s:o, s:{s:i, s:i, s:i, s:i}, s:o}", "available", 1, "api",
-                     ioctl(kvm.fd, KVM_GET_API_VERSION, 0), "backend", backend_json(), "limits",
-                     "vcpus_recommended", kvm_cap(&kvm, KVM_CAP_NR_VCPUS), "vcpus_max",
-                     (int)kvm.max_vcpus, "vcpu_ids", (int)kvm.max_vcpu_id, "memory_slots",
-                     kvm_cap(&kvm, KVM_CAP_NR_MEMSLOTS), "capabilities", capabilities_json(&kvm));
+    info =
+        json_pack("{s:b, s:i, s:o, s:o, s:{s:i, s:i, s:i, s:i}, s:o}", "available", 1, "api",
+                  ioctl(kvm.fd, KVM_GET_API_VERSION, 0), "backend", backend_json(), "paging",
+                  paging_json(&kvm), "limits", "vcpus_recommended", kvm_cap(&kvm, KVM_CAP_NR_VCPUS),
+                  "vcpus_max", (int)kvm.max_vcpus, "vcpu_ids", (int)kvm.max_vcpu_id, "memory_slots",
+                  kvm_cap(&kvm, KVM_CAP_NR_MEMSLOTS), "capabilities", capabilities_json(&kvm));
     kvm_close(&kvm);
     return info;
 }

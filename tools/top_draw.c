@@ -3,7 +3,7 @@
 #include "tools/table.h"
 #include "tools/top.h"
 
-static const char *const reasons[] = { "pio", "mmio", "hlt", "intr", "other" };
+static const char *const reasons[] = { "pio", "mmio", "hlt", "intr", "traps", "other" };
 #define REASONS ((int)(sizeof(reasons) / sizeof(reasons[0])))
 
 /* From nothing to all of a cell. */
@@ -36,6 +36,7 @@ static int draw_title(struct top_frame *f, const struct top_sample *s, const str
     col = top_put(f, 0, col + 2, LOOK_PLAIN, "up %s",
                   format_seconds(top_number(s->stat, "uptime_s"), up, sizeof(up)));
     col = top_put(f, 0, col + 2, LOOK_PLAIN, "pid %.0f", top_number(s->stat, "pid"));
+    col = top_put(f, 0, col + 2, LOOK_PLAIN, "paging %s", string(s->stat, "paging"));
     (void)top_put(f, 0, col + 2, LOOK_DIM, "every %.3g s", v->interval_s);
     return 2;
 }
@@ -121,6 +122,22 @@ static int draw_faults(struct top_frame *f, int row, int col, const struct top_s
                       top_rate(s, -1, path));
     }
     return row;
+}
+
+/* What keeps the monitor's tables busy; nothing with --paging nested. */
+static int draw_shadow(struct top_frame *f, int row, const struct top_sample *s)
+{
+    const json_t *shadow = json_object_get(s->stat, "shadow");
+
+    if (!shadow)
+        return row;
+    (void)top_put(f, row, LEFT, LOOK_HEAD, "shadow");
+    (void)top_put(f, row, LEFT + 8, LOOK_PLAIN,
+                  "%.0f traps/s  %.0f fills/s  %.0f dropped/s  %.0f syncs/s  %.0f of %.0f tables",
+                  top_rate(s, -1, "shadow.traps"), top_rate(s, -1, "shadow.fills"),
+                  top_rate(s, -1, "shadow.zaps"), top_rate(s, -1, "shadow.syncs"),
+                  top_number(shadow, "tables"), top_number(shadow, "tables_max"));
+    return row + 1;
 }
 
 static int draw_memory(struct top_frame *f, int row, const struct top_sample *s)
@@ -214,6 +231,7 @@ void top_draw(struct top_frame *f, const struct top_sample *s, const struct top_
     side = row;
     row = draw_reasons(f, row, s);
     (void)draw_faults(f, side, beside, s);
+    row = draw_shadow(f, row, s);
     row = draw_memory(f, row + 1, s);
     row = draw_heat(f, row, s);
     draw_processes(f, row, s, v, f->rows - 1);

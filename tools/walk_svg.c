@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "tools/walk_view.h"
+#include "tools/walk_shadow.h"
 
 #define BOX_W       168u
 #define BOX_H       74u
@@ -20,6 +20,7 @@
 struct svg {
     const json_t *walk;
     struct walk_grid grid;
+    struct walk_shadow_view shadow;
     unsigned width, height;
     FILE *f;
 };
@@ -31,6 +32,7 @@ struct colours {
 static const struct colours host_colours = { "#eaf3fb", "#4a90c4", "#1d5f91" };
 static const struct colours guest_colours = { "#e9f7ec", "#3c9d55", "#1f6e35" };
 static const struct colours page_colours = { "#fff6db", "#c99a1b", "#7d5d05" };
+static const struct colours shadow_colours = { "#f4ecfa", "#8a5bb5", "#5f3489" };
 static const struct colours fault_colours = { "#fde8e8", "#d02f2f", "#a31515" };
 
 static unsigned x_of(unsigned column)
@@ -166,6 +168,61 @@ static void put_grid(const struct svg *s)
     }
 }
 
+/* --- the monitor's own tables: a strip below the grid ------------------------------------- */
+
+static void put_shadow_entry(const struct svg *s, unsigned i, unsigned y)
+{
+    const struct walk_shadow_entry *e = &s->shadow.entry[i];
+    const struct colours *colours = e->lies ? &fault_colours : &shadow_colours;
+    unsigned x = x_of(i);
+    char text[96];
+
+    put_box(s, x, y, colours);
+    (void)snprintf(text, sizeof(text), "%s [%03x]%s", e->name, e->index,
+                   e->lies ? " out of sync" : "");
+    put_text(s, x + 9, y + 19, "name", colours->ink, text);
+    (void)snprintf(text, sizeof(text), "at %" PRIx64, e->address);
+    put_text(s, x + 9, y + 35, "mono dim", NULL, text);
+    (void)snprintf(text, sizeof(text), "%016" PRIx64, e->value);
+    put_text(s, x + 9, y + 50, "mono", NULL, text);
+    (void)snprintf(text, sizeof(text), "%.22s", *e->flags ? e->flags : "not filled yet");
+    put_text(s, x + 9, y + 66, "mono", colours->ink, text);
+}
+
+static void put_strip_arrow(const struct svg *s, unsigned from, unsigned y)
+{
+    char d[64];
+
+    (void)snprintf(d, sizeof(d), "M%u %uH%u", x_of(from) + BOX_W, y + BOX_H / 2,
+                   x_of(from + 1) - 3);
+    put_path(s, d);
+}
+
+static void put_shadow(const struct svg *s)
+{
+    const struct walk_shadow_view *v = &s->shadow;
+    unsigned y = y_of(s->grid.rows) + GAP_Y;
+
+    if (!v->there)
+        return;
+    put_text(s, MARGIN, y - 12, "label", shadow_colours.ink, "shadow");
+    put_text(s, x_of(0) + 4, y - 12, "plain", v->good ? NULL : fault_colours.ink, v->text);
+    put_text(s, MARGIN, y + 20, "mono dim", NULL,
+             walk_string(json_object_get(s->walk, "shadow"), "state"));
+    for (unsigned i = 0; i < v->count; i++) {
+        const struct walk_shadow_entry *e = &v->entry[i];
+
+        if (i)
+            put_strip_arrow(s, i - 1, y);
+        put_shadow_entry(s, i, y);
+        if (!e->leaf)
+            continue;
+        put_strip_arrow(s, i, y);
+        put_box(s, x_of(i + 1), y, &page_colours);
+        put_text(s, x_of(i + 1) + 9, y + 20, "name", page_colours.ink, e->leads);
+    }
+}
+
 static void put_labels(const struct svg *s)
 {
     char text[64];
@@ -265,9 +322,12 @@ void walk_print_svg(const json_t *walk, FILE *f)
     unsigned columns;
 
     walk_grid(&s.grid, walk);
+    walk_shadow_view(&s.shadow, walk);
     columns = s.grid.columns > COLUMNS_MIN ? s.grid.columns : COLUMNS_MIN;
     s.width = LEFT + columns * (BOX_W + GAP_X) - GAP_X + MARGIN;
     s.height = TOP + s.grid.rows * (BOX_H + GAP_Y) + BELOW;
+    if (s.shadow.there)
+        s.height += BOX_H + 2 * GAP_Y;
     (void)fprintf(f,
                   "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %u %u\" width=\"%u\" "
                   "height=\"%u\">\n"
@@ -285,6 +345,7 @@ void walk_print_svg(const json_t *walk, FILE *f)
     put_head(&s);
     put_labels(&s);
     put_grid(&s);
+    put_shadow(&s);
     put_below(&s);
     (void)fputs("</svg>\n", f);
 }

@@ -8,23 +8,14 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "tools/walk_view.h"
+#include "tools/walk_ink.h"
+#include "tools/walk_shadow.h"
 
 #define LABEL_WIDTH   14
 #define CELL_MIN      16 /* the digits of an entry */
 #define CELL_MAX      21
 #define SMALL_CELL    7
 #define WIDTH_DEFAULT 100 /* of no terminal */
-
-enum ink {
-    INK_PLAIN,
-    INK_DIM,
-    INK_HEAD,
-    INK_HOST,
-    INK_GUEST,
-    INK_PAGE,
-    INK_FAULT,
-};
 
 struct page {
     const json_t *walk;
@@ -54,19 +45,9 @@ void walk_style_of(FILE *f, struct walk_style *style)
         style->width = size.ws_col;
 }
 
-/* Prints `text`, filled with blanks up to `width`; returns nothing cut. */
 static void put(const struct page *p, enum ink ink, unsigned width, const char *text)
 {
-    static const char *const codes[] = {
-        [INK_PLAIN] = "",           [INK_DIM] = "\033[2m",      [INK_HEAD] = "\033[1m",
-        [INK_HOST] = "\033[36m",    [INK_GUEST] = "\033[1;32m", [INK_PAGE] = "\033[1;33m",
-        [INK_FAULT] = "\033[1;31m",
-    };
-    bool ink_it = p->style->colour && ink != INK_PLAIN && *text;
-    int pad = (int)width - (int)strlen(text);
-
-    (void)fprintf(p->f, "%s%s%s%*s", ink_it ? codes[ink] : "", text, ink_it ? "\033[0m" : "",
-                  pad > 0 ? pad : 0, "");
+    walk_put(p->f, p->style, ink, width, text);
 }
 
 static void repeat(const struct page *p, const char *ascii, const char *utf8, unsigned count)
@@ -77,33 +58,9 @@ static void repeat(const struct page *p, const char *ascii, const char *utf8, un
 
 /* --- above and below the grid --------------------------------------------------------- */
 
-/* Folds a sentence at blanks; further lines are indented as the first one is. */
-static void put_folded(const struct page *p, enum ink ink, const char *head, const char *s)
+static void put_folded(const struct page *p, enum ink ink, const char *head, const char *text)
 {
-    unsigned indent = 12;
-    size_t width = p->style->width > indent + 20 ? p->style->width - indent - 1 : 20;
-    bool first = true;
-
-    if (width > 100)
-        width = 100;
-    while (*s) {
-        size_t n = strlen(s);
-        char line[128];
-
-        if (n > width) {
-            for (n = width; n > 0 && s[n] != ' ';)
-                n--;
-            if (n == 0)
-                n = width;
-        }
-        (void)snprintf(line, sizeof(line), "%.*s", (int)n, s);
-        (void)fprintf(p->f, "  ");
-        put(p, INK_DIM, indent - 2, first ? head : "");
-        put(p, ink, 0, line);
-        (void)fputc('\n', p->f);
-        s += n + strspn(s + n, " ");
-        first = false;
-    }
+    walk_put_folded(p->f, p->style, ink, head, text);
 }
 
 static void put_address(const struct page *p, const char *key, const char *note)
@@ -407,5 +364,6 @@ void walk_print_text(const json_t *walk, const struct walk_style *style, FILE *f
         put_small_grid(&p);
         put_list(&p);
     }
+    walk_print_shadow(walk, style, f);
     put_below(&p);
 }

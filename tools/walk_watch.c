@@ -7,13 +7,14 @@
 #include <time.h>
 
 #include "tools/walk_command.h"
-#include "tools/walk_view.h"
+#include "tools/walk_shadow.h"
 
 /* What is compared between two looks. */
 struct place {
     char gpa[24], hva[24], hpa[24];
     char guest_page[16], host_page[16];
     char fault[40];
+    char shadow[64]; /* empty: the VM has none */
 };
 
 static void place_of(const json_t *walk, struct place *out)
@@ -26,6 +27,7 @@ static void place_of(const json_t *walk, struct place *out)
     (void)snprintf(out->hpa, sizeof(out->hpa), "%s", walk_string(walk, "hpa"));
     (void)walk_size(walk, "guest_page", out->guest_page, sizeof(out->guest_page));
     (void)walk_size(walk, "host_page", out->host_page, sizeof(out->host_page));
+    (void)walk_shadow_brief(walk, out->shadow, sizeof(out->shadow));
     if (json_is_object(fault))
         (void)snprintf(out->fault, sizeof(out->fault), "%s %s", walk_string(fault, "dimension"),
                        walk_string(fault, "reason"));
@@ -48,10 +50,10 @@ static void print_place(const char *gva, const struct place *p, const char *what
     (void)clock_gettime(CLOCK_REALTIME, &now);
     (void)localtime_r(&now.tv_sec, &local);
     (void)strftime(when, sizeof(when), "%T", &local);
-    (void)printf("%s.%03ld  gva %s  gpa %s  hva %s  hpa %s  pages %s/%s  %s%s%s\n", when,
+    (void)printf("%s.%03ld  gva %s  gpa %s  hva %s  hpa %s  pages %s/%s  %s%s%s%s%s%s\n", when,
                  now.tv_nsec / 1000000, gva, *p->gpa ? p->gpa : "-", *p->hva ? p->hva : "-",
-                 *p->hpa ? p->hpa : "-", p->guest_page, p->host_page, what,
-                 *p->fault ? "; fault: " : "", p->fault);
+                 *p->hpa ? p->hpa : "-", p->guest_page, p->host_page, *p->shadow ? "shadow " : "",
+                 p->shadow, *p->shadow ? "  " : "", what, *p->fault ? "; fault: " : "", p->fault);
     (void)fflush(stdout);
 }
 
@@ -67,6 +69,7 @@ static void compare(const json_t *walk, struct place *last, bool first, bool jso
     add(what, sizeof(what), "hpa", last->hpa, now.hpa);
     add(what, sizeof(what), "guest page", last->guest_page, now.guest_page);
     add(what, sizeof(what), "host page", last->host_page, now.host_page);
+    add(what, sizeof(what), "shadow", last->shadow, now.shadow);
     add(what, sizeof(what), "fault", last->fault, now.fault);
     *last = now;
     if (!first && !*what)

@@ -9,8 +9,7 @@
 #include <string.h>
 
 #include "ept/decode.h"
-#include "vmm/control_walk.h"
-#include "vmm/kvm.h"
+#include "vmm/control_walk_shadow.h"
 #include "vmm/pagemap.h"
 
 struct walk {
@@ -20,6 +19,7 @@ struct walk {
     struct nested_walk both;
     struct pt_walk guest; /* the guest's dimension alone */
     struct pt_space host;
+    struct walk_shadow shadow;
 };
 
 char *control_rights(unsigned rights, char text[5])
@@ -334,44 +334,59 @@ static bool host_is_guest(void)
     return __get_cpuid(1, &a, &b, &c, &d) && c >> 31;
 }
 
+static const char *backend_name(const struct kvm_backend *b)
+{
+    return b->kind == KVM_KIND_PVM            ? "pvm"
+           : b->nested_paging == KVM_FLAG_YES ? "nested"
+           : b->nested_paging == KVM_FLAG_NO  ? "shadow"
+                                              : "unknown";
+}
+
+/* Of the guest's tables themselves: a sentence, and the references; 0: unknown. */
+static unsigned describe_hardware(const struct walk *w, const struct kvm_backend *b, unsigned host,
+                                  char *text, size_t size)
+{
+    const struct nested_walk *both = &w->both;
+
+    if (b->kind == KVM_KIND_PVM)
+        (void)snprintf(text, size,
+                       "this host has no hardware virtualization: KVM (PVM) composes "
+                       "both dimensions into a shadow table, and the processor walks that "
+                       "alone");
+    else if (b->nested_paging == KVM_FLAG_YES)
+        (void)snprintf(text, size,
+                       "the processor makes this walk: nested paging (%s), whose "
+                       "tables KVM fills from this map",
+                       b->kind == KVM_KIND_INTEL ? "EPT" : "NPT");
+    else if (b->nested_paging == KVM_FLAG_NO)
+        (void)snprintf(text, size,
+                       "nested paging is off: KVM composes both dimensions into a "
+                       "shadow table, and the processor walks that alone");
+    else
+        (void)snprintf(text, size, "KVM does not say whether the processor walks both dimensions");
+    if (b->kind != KVM_KIND_PVM && b->nested_paging == KVM_FLAG_YES)
+        return both->count;
+    if (b->kind != KVM_KIND_PVM && b->nested_paging != KVM_FLAG_NO)
+        return 0;
+    return both->guest.count > host ? both->guest.count : host;
+}
+
 /* Which walk the hardware of this host makes of it. */
 static json_t *hardware_json(const struct walk *w)
 {
     const struct nested_walk *both = &w->both;
-    unsigned guest = both->guest.count;
     unsigned host = both->columns ? both->host[both->columns - 1].count : 0;
-    unsigned shadow = guest > host ? guest : host;
     struct kvm_backend b;
-    const char *kind = "unknown";
+    unsigned references;
     char text[256];
 
     kvm_backend_read(&b);
-    if (b.kind == KVM_KIND_PVM) {
-        kind = "pvm";
-        (void)snprintf(text, sizeof(text),
-                       "this host has no hardware virtualization: KVM (PVM) composes "
-                       "both dimensions into a shadow table, and the processor walks that "
-                       "alone");
-    } else if (b.nested_paging == KVM_FLAG_YES) {
-        kind = "nested";
-        (void)snprintf(text, sizeof(text),
-                       "the processor makes this walk: nested paging (%s), whose "
-                       "tables KVM fills from this map",
-                       b.kind == KVM_KIND_INTEL ? "EPT" : "NPT");
-    } else if (b.nested_paging == KVM_FLAG_NO) {
-        kind = "shadow";
-        (void)snprintf(text, sizeof(text),
-                       "nested paging is off: KVM composes both dimensions into a "
-                       "shadow table, and the processor walks that alone");
-    } else {
-        (void)snprintf(text, sizeof(text),
-                       "KVM does not say whether the processor walks both dimensions");
-    }
-    return json_pack("{s:s, s:s, s:o, s:b}", "kind", kind, "text", text, "references",
-                     both->fault != PT_OK       ? json_null()
-                     : !strcmp(kind, "nested")  ? json_integer(both->count)
-                     : !strcmp(kind, "unknown") ? json_null()
-                                                : json_integer(shadow),
+    if (w->shadow.there)
+        references = walk_shadow_hardware(&w->shadow, &b, host, text, sizeof(text));
+    else
+        references = describe_hardware(w, &b, host, text, sizeof(text));
+    return json_pack("{s:s, s:s, s:o, s:b}", "kind", backend_name(&b), "text", text, "references",
+                     both->fault == PT_OK && references ? json_integer(references) : json_null(),
                      "host_is_guest", host_is_guest());
 }
 
@@ -391,6 +406,8 @@ static json_t *walk_json(struct walk *w)
     set(object, "rows", rows);
     set(object, "references", refs);
     set(object, "hardware", hardware_json(w));
+    if (w->shadow.there)
+        set(object, "shadow", walk_shadow_json(&w->shadow, w->gva, &w->access));
     add_vcpu(object, w);
     return object;
 }
@@ -475,6 +492,7 @@ int control_walk(struct vm *vm, const json_t *arguments, struct control_outcome 
     w.access.user = json_object_get(arguments, "user") ? user : w.look.user;
     gpmap_space(w.look.map, &w.host);
     rc = look_walk(&w.look, w.gva, &w.access, &w.both, &w.guest);
+    walk_shadow_look(&w.shadow, &w.look, w.gva, &w.access);
     if (rc < 0)
         rc = error_set(&out->err, rc, "the host does not tell what is behind guest memory: %s",
                        strerror(-rc));

@@ -181,8 +181,10 @@ static int deliver(struct interp *in, struct cpu_event e)
             break;
         e = second;
     }
-    s->cr2 = cr2; /* else unchanged */
-    return result > 0 ? -ENOTSUP : -1;
+    if (result < 0)
+        return -1; /* CR2 stays what a CPU that shuts down has in it: a dump's reader looks there */
+    s->cr2 = cr2;
+    return -ENOTSUP;
 }
 
 int cpu_deliver(struct interp *in, const struct cpu_fault *fault)

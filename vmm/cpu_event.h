@@ -10,11 +10,12 @@
 
 /*
  * Delivers an exception. When delivering it faults, what the manual says follows: another
- * exception, a double fault, or -1: a triple fault, and the state is that before. -ENOTSUP: a task
- * gate or virtual-8086 mode; the state is that before. Real mode, 16-, 32- and 64-bit gates, stack
- * switches by TSS and IST. Sets CR2. RF is set in the flags that a fault pushes; a trap, an abort
- * or an interrupt pushes them as they are. Intel SDM vol. 3A, 6.12 "Exception and Interrupt
- * Handling", 6.14 "Exception and Interrupt Handling in 64-bit Mode", 6.15 "Interrupt 8".
+ * exception, a double fault, or -1: a triple fault, and the state is that before, but for the CR2
+ * of the last page fault. -ENOTSUP: a task gate or virtual-8086 mode; the state is that before.
+ * Real mode, 16-, 32- and 64-bit gates, stack switches by TSS and IST. Sets CR2. RF is set in the
+ * flags that a fault pushes; a trap, an abort or an interrupt pushes them as they are. Intel SDM
+ * vol. 3A, 6.12 "Exception and Interrupt Handling", 6.14 "Exception and Interrupt Handling in
+ * 64-bit Mode", 6.15 "Interrupt 8".
  */
 int cpu_deliver(struct interp *in, const struct cpu_fault *fault);
 

@@ -73,18 +73,27 @@ static int tables_create(struct depriv *d, struct error *err)
     return 0;
 }
 
-int depriv_create(struct depriv **out, struct vm *vm, struct error *err)
+int depriv_able(const struct kvm *kvm, struct error *err)
 {
     const int sync = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+
+    if ((kvm_cap(kvm, KVM_CAP_SYNC_REGS) & sync) == sync)
+        return 0;
+    return error_set(err, -ENOTSUP,
+                     "--paging shadow needs registers in the shared page "
+                     "(KVM_CAP_SYNC_REGS), which this KVM lacks: use --paging nested");
+}
+
+int depriv_create(struct depriv **out, struct vm *vm, struct error *err)
+{
     struct kvm_backend backend;
     struct depriv *d;
     int rc;
 
     *out = NULL;
-    if ((kvm_cap(&vm->kvm, KVM_CAP_SYNC_REGS) & sync) != sync)
-        return error_set(err, -ENOTSUP,
-                         "--paging shadow needs registers in the shared page "
-                         "(KVM_CAP_SYNC_REGS), which this KVM lacks: use --paging nested");
+    rc = depriv_able(&vm->kvm, err);
+    if (rc < 0)
+        return rc;
     d = calloc(1, sizeof(*d));
     if (!d)
         return error_set(err, -ENOMEM, "no memory for a de-privileged VM");

@@ -51,6 +51,9 @@ struct depriv_stat {
     uint64_t window_accesses;  /* to what the guest has where our window lies: interpreted */
 };
 
+/* Whether this KVM has what it takes: 0, or -ENOTSUP with a sentence. */
+int depriv_able(const struct kvm *kvm, struct error *err);
+
 /*
  * What this needs of KVM, the memory for tables, and the hidden slot. After the VM's own memory is
  * registered, before the first vCPU. Errors name the capability that is missing.

@@ -9,9 +9,9 @@
 
 #include "vmm/operand.h"
 
-#define AHEAD_STEPS 48  /* as many as an exit costs, roughly */
-#define AHEAD_LIMIT 512 /* in one exit altogether */
-#define AHEAD_BAD   -3  /* a place that did not pay so often is left alone ... */
+#define AHEAD_STEPS 48   /* as many as an exit costs, roughly */
+#define AHEAD_LIMIT 512  /* in one exit altogether */
+#define AHEAD_BAD   (-3) /* a place that did not pay so often is left alone ... */
 #define AHEAD_GOOD  3
 #define AHEAD_RETRY 64   /* ... but tried again every now and then */
 #define BATCH       2048 /* instructions of code that can't run natively, before others get a turn */
@@ -25,7 +25,7 @@ static void cant_interpret(struct depriv_cpu *c)
     struct interp_insn insn;
     struct cpu_fault fault;
     uint8_t code[INSTRUCTION_MAX];
-    char what[200], text[100] = "";
+    char what[200], text[100] = "", named[104];
     unsigned n = 0;
     uint64_t at = c->s.rip + (cpu_code_bits(&c->s) == 64 ? 0 : c->s.seg[CPU_CS].base);
 
@@ -36,9 +36,10 @@ static void cant_interpret(struct depriv_cpu *c)
     (void)instruction_text(code, n, &regs, &sregs, text, sizeof(text));
     (void)interp_decode(c->in, &insn, &fault);
     c->failed = true;
+    (void)snprintf(named, sizeof(named), "'%s'", text);
     (void)snprintf(what, sizeof(what),
-                   "shadow paging can't carry out '%s' in %u-bit code: use --paging nested",
-                   text[0] ? text : "this instruction", cpu_code_bits(&c->s));
+                   "shadow paging can't carry out %s in %u-bit code: use --paging nested",
+                   text[0] ? named : "what is no instruction that it knows", cpu_code_bits(&c->s));
     dump_crash(c->cpu, what, 0);
 }
 

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "ept/format_x86.h"
 #include "vmm/mailbox.h"
 #include "vmm/pages.h"
 #include "vmm/vm_impl.h"
@@ -162,13 +161,12 @@ static int read_vcpu(struct look *l, struct error *err)
     const struct vcpu *cpu = &l->vm->vcpu[l->request.cpu];
     struct kvm_sregs sregs;
     struct kvm_regs regs;
-    struct x86_paging paging;
     int rc = vcpu_registers(cpu, &regs, &sregs);
 
     if (rc < 0)
         return error_set(err, rc, "KVM does not give the registers of vCPU %u: %s", cpu->id,
                          strerror(-rc));
-    paging = (struct x86_paging){
+    l->paging = (struct x86_paging){
         .cr0 = sregs.cr0,
         .cr3 = l->request.tables == LOOK_VCPU ? sregs.cr3 : l->request.cr3,
         .cr4 = sregs.cr4,
@@ -183,7 +181,7 @@ static int read_vcpu(struct look *l, struct error *err)
     l->rip = linear(&sregs, &sregs.cs, regs.rip);
     l->rsp = linear(&sregs, &sregs.ss, regs.rsp);
     l->cr2 = gva(sregs.cr2);
-    x86_pt_space(&l->guest, &paging);
+    x86_pt_space(&l->guest, &l->paging);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #ifndef TWOFOLD_VMM_LOOK_H
 #define TWOFOLD_VMM_LOOK_H
 
+#include "ept/format_x86.h"
 #include "ept/gpmap.h"
 #include "ept/nested.h"
 #include "vmm/error.h"
@@ -31,12 +32,13 @@ struct look {
     struct vm *vm;
     struct gpmap *map;
     struct look_request request;
-    char process[32]; /* name of the process; LOOK_PROCESS */
-    bool user;        /* the vCPU is in ring 3 at this moment */
-    gva_t rip, rsp;   /* where it is, segment bases included */
-    gva_t cr2;        /* of its last page fault */
-    struct pt_space guest;
-    bool held; /* vm_let_go() has to resume it */
+    char process[32];         /* name of the process; LOOK_PROCESS */
+    bool user;                /* the vCPU is in ring 3 at this moment */
+    gva_t rip, rsp;           /* where it is, segment bases included */
+    gva_t cr2;                /* of its last page fault */
+    struct x86_paging paging; /* as the registers say; .cr3 is the root that was asked for */
+    struct pt_space guest;    /* the same as a space */
+    bool held;                /* vm_let_go() has to resume it */
     uint64_t since_ns;
     uint64_t learned[LOOK_REGIONS]; /* region number + 1 */
     int failed;                     /* -errno: the host did not tell what is behind a page */

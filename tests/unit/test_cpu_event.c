@@ -273,6 +273,7 @@ static void test_triple(void **state)
     c->s.halted = true;
     before = c->s;
     assert_int_equal(cpu_deliver(c->in, &pf), -1);
+    before.cr2 = pf.address; /* a CPU has it before it looks for a handler */
     assert_memory_equal(&c->s, &before, sizeof(before));
     assert_int_equal(cpu_deliver_interrupt(c->in, 0x20), -1);
     assert_memory_equal(&c->s, &before, sizeof(before));

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "tools/walk_command.h"
+#include "tools/walk_shadow.h"
 #include "tools/walk_view.h"
 
 /* As of g guest and h host levels, with the numbers in the hardware's order. */
@@ -190,6 +191,131 @@ static void a_fault_marks_the_last_reference(void **state)
     json_decref(walk);
 }
 
+/* --- the shadow beside it ------------------------------------------------------------------ */
+
+/* The first `count` of the four levels; level `lies` is out of sync (0: none). With four: a page of
+ * 4K. */
+static void add_shadow(json_t *walk, unsigned count, unsigned lies)
+{
+    static const char *const names[] = { "PML4E", "PDPTE", "PDE", "PTE" };
+    json_t *entries = json_array();
+    bool leaf = count == 4;
+
+    for (unsigned i = 0; i < count; i++) {
+        json_t *e = json_pack("{s:i, s:s, s:i, s:s, s:s, s:b, s:n, s:n, s:n, s:[]}", "level",
+                              (int)(4 - i), "name", names[i], "index", 0x1f0 + (int)i, "address",
+                              "0x80000005d000", "value", "0x0", "out_of_sync", lies == 4 - i,
+                              "table", "page", "gpa", "flags");
+
+        if (leaf && i == 3) {
+            json_object_set_new(e, "page", json_integer(4096));
+            json_object_set_new(e, "gpa", json_string("0x657000"));
+        } else if (i + 1 < count) {
+            json_object_set_new(e, "table", json_string("0x80000005e000"));
+        }
+        if (leaf || i + 1 < count) {
+            json_object_set_new(e, "value", json_string("0x8000000000657067"));
+            json_object_set_new(e, "flags", json_pack("[s, s, s, s]", "P", "W", "U", "NX"));
+        }
+        json_array_append_new(entries, e);
+    }
+    json_object_set_new(walk, "shadow",
+                        json_pack("{s:i, s:s, s:s, s:s, s:b, s:o, s:o}", "ring", 3, "root",
+                                  "0x80000005d000", "state", leaf ? "mapped" : "not filled", "text",
+                                  "one sentence", "out_of_sync", lies != 0, "page",
+                                  leaf ? json_integer(4096) : json_null(), "entries", entries));
+}
+
+static void a_shadow_has_a_line_and_a_box_a_level(void **state)
+{
+    (void)state;
+    for (unsigned count = 1; count <= 4; count++) {
+        json_t *walk = made(4, 4);
+        char *before = svg_of(walk), *text, *svg;
+        unsigned boxes = occurs(before, "<rect"), arrows = occurs(before, "marker-end");
+        bool leaf = count == 4;
+
+        add_shadow(walk, count, 0);
+        text = text_of(walk, 120, false, false);
+        svg = svg_of(walk);
+        assert_int_equal(occurs(text, "@80000005d000"), count);
+        assert_int_equal(occurs(text, " -> table 80000005e000"), count - 1);
+        assert_int_equal(occurs(text, " -> 4K page 657000"), leaf);
+        assert_int_equal(occurs(text, "not filled yet"), !leaf);
+        assert_int_equal(occurs(text, "PTE   [1f3]"), leaf);
+        assert_int_equal(occurs(text, "PWU NX"), leaf ? 4 : count - 1);
+        assert_non_null(strstr(text, "as ring 3 sees these tables, root 0x80000005d000"));
+        assert_null(strstr(text, "out of sync"));
+        /* A box a level, and one for the page; an arrow into each but the first. */
+        assert_int_equal(occurs(svg, "<rect"), boxes + count + leaf);
+        assert_int_equal(occurs(svg, "marker-end"), arrows + count - 1 + leaf);
+        assert_int_equal(occurs(svg, "not filled yet"), !leaf);
+        /* Nothing of it where there is none. */
+        assert_null(strstr(before, "shadow"));
+        free(before);
+        free(text);
+        free(svg);
+        json_decref(walk);
+    }
+}
+
+static void entries_out_of_sync_are_marked(void **state)
+{
+    (void)state;
+    for (unsigned level = 1; level <= 4; level++) {
+        json_t *walk = made(4, 4);
+        char brief[64], *wide, *narrow, *svg, *mark;
+
+        add_shadow(walk, 4, level);
+        wide = text_of(walk, 120, false, false);
+        narrow = text_of(walk, 80, false, false);
+        svg = svg_of(walk);
+        assert_int_equal(occurs(wide, "out of sync"), 1);
+        assert_int_equal(occurs(narrow, "out of sync"), 1);
+        assert_int_equal(occurs(svg, "out of sync"), 1);
+        assert_int_equal(occurs(svg, "#fde8e8"), 1);
+        /* At its own level: as many lines below it as there are levels. */
+        mark = strstr(wide, "out of sync");
+        assert_int_equal(occurs(mark, "@80000005d000"), level - 1);
+        mark = strstr(narrow, "out of sync");
+        assert_int_equal(occurs(mark, "@80000005d000"), level - 1);
+        assert_string_equal(walk_shadow_brief(walk, brief, sizeof(brief)), "mapped 4K out of sync");
+        free(wide);
+        free(narrow);
+        free(svg);
+        json_decref(walk);
+    }
+}
+
+static void a_shadow_fits_the_terminal(void **state)
+{
+    json_t *walk = made(4, 4);
+
+    (void)state;
+    add_shadow(walk, 4, 1);
+    for (unsigned width = 72; width < 200; width++) {
+        char *text = text_of(walk, width, false, false);
+
+        assert_in_range(widest(text), 40, width);
+        free(text);
+    }
+    json_decref(walk);
+}
+
+static void what_the_shadow_is_in_a_few_words(void **state)
+{
+    json_t *walk = made(4, 4);
+    char brief[64];
+
+    (void)state;
+    assert_string_equal(walk_shadow_brief(walk, brief, sizeof(brief)), "");
+    add_shadow(walk, 4, 0);
+    assert_string_equal(walk_shadow_brief(walk, brief, sizeof(brief)), "mapped 4K");
+    add_shadow(walk, 2, 0);
+    assert_string_equal(walk_shadow_brief(walk, brief, sizeof(brief)), "not filled");
+    json_decref(walk);
+}
+
 /* A monitor of another version, or none at all: nothing may be believed. */
 static void json_that_is_not_ours(void **state)
 {
@@ -204,6 +330,13 @@ static void json_that_is_not_ours(void **state)
         "\"another one that is far too long\",\"index\":-1,\"gpa\":7,\"state\":\"and a third "
         "one\"},"
         "{},{},{},{},{},{},{},{},{}],\"fault\":{}}",
+        "{\"shadow\":7}",
+        "{\"shadow\":{\"ring\":\"x\",\"root\":7,\"state\":\"a state that is far too long for its "
+        "place\",\"text\":null,\"page\":-1,\"entries\":[7,{},{\"index\":-1,\"name\":\"a long "
+        "name\","
+        "\"flags\":[1,\"\",\"a flag that is much too long for the place that it has "
+        "got\"],\"page\":"
+        "-4096},{},{},{},{}]}}",
         "{\"gva\":7,\"hva\":null,\"hpa\":\"\",\"fault\":{\"error_bits\":[1,2,3]},\"hardware\":[]}",
     };
 
@@ -287,6 +420,10 @@ int main(void)
         cmocka_unit_test(no_line_is_wider_than_the_terminal),
         cmocka_unit_test(colour_and_letters_beyond_ascii_only_where_wanted),
         cmocka_unit_test(a_fault_marks_the_last_reference),
+        cmocka_unit_test(a_shadow_has_a_line_and_a_box_a_level),
+        cmocka_unit_test(entries_out_of_sync_are_marked),
+        cmocka_unit_test(a_shadow_fits_the_terminal),
+        cmocka_unit_test(what_the_shadow_is_in_a_few_words),
         cmocka_unit_test(json_that_is_not_ours),
         cmocka_unit_test(what_a_guest_names_is_no_markup),
         cmocka_unit_test(addresses_as_they_are_typed),

@@ -40,12 +40,13 @@ _twofold_run() {
     --console) mapfile -t COMPREPLY < <(compgen -W "stdio pty file:" -- "$cur") ;;
     --backing) mapfile -t COMPREPLY < <(compgen -W "anon thp memfd hugetlb-2m hugetlb-1g" -- "$cur") ;;
     --numa) mapfile -t COMPREPLY < <(compgen -W "local bind: interleave: preferred:" -- "$cur") ;;
+    --paging) mapfile -t COMPREPLY < <(compgen -W "nested shadow" -- "$cur") ;;
     --populate) mapfile -t COMPREPLY < <(compgen -W "kernel lazy eager" -- "$cur") ;;
     --append | --mem | --cpus | --name | --timeout | --fault-around) COMPREPLY=() ;;
     *)
         if [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "--initrd --append --mem --cpus --name --console
-                --backing --populate --fault-around --lock --numa --timeout --trace --help" -- "$cur")
+                --backing --paging --populate --fault-around --lock --numa --timeout --trace --help" -- "$cur")
         else
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
