@@ -174,6 +174,9 @@ enum {
     PROXY_IN = 8,
     PROXY_NOTHING = 11,
     PROXY_OUT = 12,
+    PROXY_RDMSR = 16, /* RDI is the number */
+    PROXY_WRMSR = 17,
+    PROXIES,
 };
 
 /* The root for the mode as it is now; c->mode and c->root. 0 or -errno. */
@@ -219,9 +222,9 @@ void depriv_flush_all(struct depriv_cpu *c);
 int depriv_rdmsr(struct depriv_cpu *c, uint32_t msr, uint64_t *value);
 int depriv_wrmsr(struct depriv_cpu *c, uint32_t msr, uint64_t value);
 
-/* Makes the access by the real CPU: a proxy's `code`, the value in and out. */
-void depriv_proxy(struct depriv_cpu *c, unsigned code, uint64_t *value, uint64_t gva,
-                  uint16_t port);
+/* Makes the access by the real CPU: a proxy's `code`, the value in and out. As depriv_run_proxy(),
+ * but an NMI is kept for later. */
+int depriv_proxy(struct depriv_cpu *c, unsigned code, uint64_t *value, uint64_t rdi, uint16_t port);
 
 enum interp_result depriv_io(struct depriv_cpu *c, const struct interp_insn *insn,
                              struct cpu_fault *fault);

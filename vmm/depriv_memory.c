@@ -226,8 +226,8 @@ static void mmio(void *ctx, gpa_t at, void *buf, unsigned len, bool write)
         guarded_access(c, at, write);
         value = UINT64_MAX;
     } else if (kvm_device(at, &gva)) {
-        depriv_proxy(c, (write ? PROXY_WRITE : PROXY_READ) + (unsigned)__builtin_ctz(len), &value,
-                     gva, 0);
+        (void)depriv_proxy(c, (write ? PROXY_WRITE : PROXY_READ) + (unsigned)__builtin_ctz(len),
+                           &value, gva, 0);
     } else if (write) {
         (void)bus_write(c->d->vm->bus, BUS_MMIO, at.v, len, value);
     } else {
