@@ -13,7 +13,7 @@
 #define GUESTS_CR4 \
     (CPU_CR4_TSD | CPU_CR4_FSGSBASE | CPU_CR4_OSXSAVE | UINT64_C(0x108)) /* PCE, DE */
 #define REAL_EFER     (CPU_EFER_LME | X86_EFER_LMA | X86_EFER_NXE)
-#define RFLAGS_NATIVE (~(CPU_IOPL | CPU_VM | CPU_RF | UINT64_C(0x180000)) & UINT64_C(0x3fffff))
+#define RFLAGS_NATIVE (~(CPU_IOPL | CPU_VM | UINT64_C(0x180000)) & UINT64_C(0x3fffff))
 #define PATIENCE      64 /* turns for other vCPUs before it is tried again from the start */
 
 /* --- registers -------------------------------------------------------------------------------- */
@@ -372,6 +372,8 @@ int depriv_enter_guest(struct depriv_cpu *c, uint64_t *tsc)
     load_system(c, c->root);
     mark_dirty(c);
     rc = set_halted(c, false);
+    if (c->s.rflags & CPU_IF)
+        c->closed = 0;
     if (c->kick_later) {
         c->kick_later = false;
         __atomic_store_n(&c->cpu->run->immediate_exit, 1, __ATOMIC_RELEASE);

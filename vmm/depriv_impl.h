@@ -119,6 +119,7 @@ struct depriv_cpu {
     unsigned writes;
     int8_t ahead[AHEAD_PLACES]; /* whether running ahead pays, by where it begins */
     unsigned ahead_skipped;
+    unsigned closed; /* how often interrupts were closed since KVM could deliver one */
     struct depriv_stat stat;
     bool failed; /* the VM is ending because of this vCPU */
 };
@@ -203,8 +204,8 @@ bool depriv_started_again(struct depriv_cpu *c);
 /* Delivers an NMI that had to wait. */
 void depriv_pending_nmi(struct depriv_cpu *c);
 
-/* An instruction was carried out with RFLAGS.TF set. */
-void depriv_stepped(struct depriv_cpu *c);
+/* `insn` was carried out, and RFLAGS.TF was set before. */
+void depriv_stepped(struct depriv_cpu *c, const struct interp_insn *insn);
 
 /* Delivers an exception to the guest; ends the VM when that is not possible. */
 void depriv_raise(struct depriv_cpu *c, const struct cpu_fault *fault);

@@ -20,6 +20,8 @@
 #define CR3_NOFLUSH (UINT64_C(1) << 63)
 #define TLB_BITS4 \
     (X86_CR4_PSE | X86_CR4_PAE | CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP | CPU_CR4_PCIDE)
+#define DR7_GD    (UINT64_C(1) << 13)
+#define DR6_BD    (UINT64_C(1) << 13)
 #define DR7_FIXED UINT64_C(0x400)
 #define DR6_FIXED UINT64_C(0xffff0ff0)
 
@@ -149,7 +151,7 @@ static int write_cr(struct depriv_cpu *c, unsigned n, uint64_t value, struct cpu
 
 static void debug_to_real(struct depriv_cpu *c)
 {
-    struct kvm_debugregs regs = { .dr6 = c->s.dr[6], .dr7 = c->s.dr[7] };
+    struct kvm_debugregs regs = { .dr6 = c->s.dr[6], .dr7 = c->s.dr[7] & ~DR7_GD };
 
     for (unsigned i = 0; i < 4; i++)
         regs.db[i] = c->s.dr[i];
@@ -164,6 +166,18 @@ static int dr_number(const struct depriv_cpu *c, unsigned *n, struct cpu_fault *
     if (*n == 4 || *n == 5)
         *n += 2;
     return 0;
+}
+
+/* Intel SDM vol. 3B, 18.2.4 "Debug Control Register (DR7)": GD makes each access a fault, whose
+ * handler has it clear. */
+static int guard_dr(struct depriv_cpu *c, struct cpu_fault *fault)
+{
+    if (!(c->s.dr[7] & DR7_GD))
+        return 0;
+    c->s.dr[7] &= ~DR7_GD;
+    c->s.dr[6] |= DR6_BD;
+    debug_to_real(c);
+    return cpu_raise(fault, CPU_DB, false, 0);
 }
 
 static int write_dr(struct depriv_cpu *c, unsigned n, uint64_t value, struct cpu_fault *fault)
@@ -234,7 +248,7 @@ static enum interp_result mov_special(struct depriv_cpu *c, const struct interp_
                                    : to && special == ZYDIS_REGISTER_CR3 ? DEPRIV_CR3
                                                                          : DEPRIV_CR],
                  1);
-    if (move(c, insn, special, to, fault) < 0)
+    if ((is_debug(special) && guard_dr(c, fault) < 0) || move(c, insn, special, to, fault) < 0)
         return INTERP_FAULT;
     interp_skip(c->in, insn);
     return INTERP_OK;

@@ -8,8 +8,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define PF_FETCH 16u
-#define DR6_STEP (UINT64_C(1) << 14)
+#define PF_FETCH   16u
+#define DR6_STEP   (UINT64_C(1) << 14)
+#define DR6_CAUSES (DR6_STEP | UINT64_C(0x200f)) /* it, BD, and breakpoints */
 
 /* What the CPU pushed for the stub. */
 struct frame {
@@ -197,8 +198,9 @@ static bool stranded_syscall(struct depriv_cpu *c, uint64_t address)
                 (s->rflags & (CPU_IF | CPU_IOPL));
     depriv_count(&c->stat.emulated[DEPRIV_SYSCALL], 1);
     if (interp_decode(c->in, &insn, &fault) != INTERP_FAULT &&
-        insn.z->mnemonic == ZYDIS_MNEMONIC_SYSCALL &&
-        cpu_transfer(c->in, &insn, &fault) == INTERP_OK) {
+        insn.z->mnemonic == ZYDIS_MNEMONIC_SYSCALL) {
+        if (cpu_transfer(c->in, &insn, &fault) != INTERP_OK)
+            depriv_raise(c, &fault); /* EFER.SCE is clear */
         depriv_run_ahead(c);
         return true;
     }
@@ -274,7 +276,7 @@ static void instruction(struct depriv_cpu *c, uint8_t vector, uint64_t error)
     switch (depriv_system(c, &insn, &fault)) {
     case INTERP_OK:
         if (step)
-            depriv_stepped(c);
+            depriv_stepped(c, &insn);
         depriv_run_ahead(c);
         break;
     case INTERP_FAULT:
@@ -287,10 +289,47 @@ static void instruction(struct depriv_cpu *c, uint8_t vector, uint64_t error)
     }
 }
 
-void depriv_stepped(struct depriv_cpu *c)
+/* INT clears TF and with it the trap; SYSCALL does where its mask says so. */
+static bool clears_step(const struct depriv_cpu *c, const struct interp_insn *insn)
 {
+    switch (insn->z->mnemonic) {
+    case ZYDIS_MNEMONIC_INT:
+    case ZYDIS_MNEMONIC_INT1:
+    case ZYDIS_MNEMONIC_INT3:
+    case ZYDIS_MNEMONIC_INTO:
+        return true;
+    case ZYDIS_MNEMONIC_SYSCALL:
+        return !(c->s.rflags & CPU_TF);
+    default:
+        return false;
+    }
+}
+
+void depriv_stepped(struct depriv_cpu *c, const struct interp_insn *insn)
+{
+    if (clears_step(c, insn))
+        return;
     c->s.dr[6] |= DR6_STEP;
     depriv_raise(c, &(struct cpu_fault){ .vector = CPU_DB });
+}
+
+/* Where a KVM has to look at INT1 itself, some leave RIP at it. */
+static bool stands_at_int1(struct depriv_cpu *c)
+{
+    struct cpu_fault fault;
+    uint8_t code;
+
+    return interp_load(c->in, c->s.rip, &code, 1, c->s.cpl == 3, false, &fault) == 0 &&
+           code == 0xf1;
+}
+
+/* A breakpoint for execution is a fault, all else is a trap. */
+static bool at_breakpoint(const struct depriv_cpu *c)
+{
+    for (unsigned i = 0; i < 4; i++)
+        if (c->s.dr[6] >> i & 1 && (c->s.dr[7] >> (16 + 4 * i) & 3) == 0 && c->s.dr[i] == c->s.rip)
+            return true;
+    return false;
 }
 
 static void debug(struct depriv_cpu *c)
@@ -299,6 +338,10 @@ static void debug(struct depriv_cpu *c)
 
     if (ioctl(c->cpu->fd, KVM_GET_DEBUGREGS, &regs) == 0)
         c->s.dr[6] = regs.dr6;
+    if (!(c->s.dr[6] & DR6_CAUSES) && stands_at_int1(c))
+        c->s.rip++;
+    if (at_breakpoint(c))
+        c->s.rflags |= CPU_RF; /* pushed, so that the handler gets past it */
     depriv_raise(c, &(struct cpu_fault){ .vector = CPU_DB });
 }
 
