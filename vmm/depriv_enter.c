@@ -185,12 +185,19 @@ static int run_window(struct depriv_cpu *c, struct window_code *code)
     uint64_t tsc;
     int rc, vector;
 
+    if (c->astray)
+        return -EINTR - 1;
     rc = set_halted(c, false);
     if (rc < 0)
         return rc - 1;
     load_window_code(c, code);
     for (;;) {
         rc = vcpu_kvm_run(c->cpu, &tsc);
+        if (depriv_astray(c, rc)) {
+            if (rc == 0)
+                vcpu_handle_exit(c->cpu, tsc);
+            return -EINTR - 1;
+        }
         vector = depriv_stub(c);
         if (vector >= 0)
             return vector;
@@ -249,8 +256,8 @@ int depriv_wait(struct depriv_cpu *c, uint64_t *tsc)
         return rc;
     load_window_code(c, &run);
     rc = vcpu_kvm_run(c->cpu, tsc);
-    if (depriv_started_again(c))
-        return rc == -EINTR ? rc : 1;
+    if (depriv_astray(c, rc))
+        return rc == -EAGAIN ? 1 : rc;
     vector = depriv_stub(c);
     if (vector >= 0 || rc == 0)
         c->halted_real = false;

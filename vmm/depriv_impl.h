@@ -108,6 +108,7 @@ struct depriv_cpu {
     /* The real registers belong to a KVM_RUN that is not finished (MMIO, a signal in a stub). */
     bool resume;
     bool waits_for_startup;
+    bool astray; /* see depriv_start.c */
     bool nmi_pending;
     bool halted_real;   /* KVM has it halted */
     bool kick_later;    /* a kick came while the window's code ran */
@@ -197,10 +198,6 @@ int depriv_after_run(struct depriv_cpu *c, int rc);
 /* Delivers an interrupt that the window's code or a halted vCPU met. */
 void depriv_interrupt(struct depriv_cpu *c, unsigned vector);
 
-/* KVM reset the vCPU by INIT and STARTUP while it ran: takes its state from there. True: so it
- * was. */
-bool depriv_started_again(struct depriv_cpu *c);
-
 /* Delivers an NMI that had to wait. */
 void depriv_pending_nmi(struct depriv_cpu *c);
 
@@ -209,6 +206,19 @@ void depriv_stepped(struct depriv_cpu *c, const struct interp_insn *insn);
 
 /* Delivers an exception to the guest; ends the VM when that is not possible. */
 void depriv_raise(struct depriv_cpu *c, const struct cpu_fault *fault);
+
+/* The general registers of c->s from the real ones. */
+void depriv_take_general(struct depriv_cpu *c);
+
+/* --- depriv_start.c --------------------------------------------------------------------------- */
+
+/* Both as depriv_round(). */
+int depriv_wait_for_startup(struct depriv_cpu *c, uint64_t *tsc);
+int depriv_come_back(struct depriv_cpu *c, uint64_t *tsc);
+
+/* After KVM_RUN, which returned `rc`: KVM reset the vCPU by INIT while it ran, so that its
+ * registers are no longer ours. It stays so until depriv_come_back(). */
+bool depriv_astray(struct depriv_cpu *c, int rc);
 
 /* --- depriv_system.c, depriv_msr.c, depriv_io.c -------------------------------------------------
  */
@@ -222,6 +232,9 @@ void depriv_flush_all(struct depriv_cpu *c);
 
 int depriv_rdmsr(struct depriv_cpu *c, uint32_t msr, uint64_t *value);
 int depriv_wrmsr(struct depriv_cpu *c, uint32_t msr, uint64_t value);
+/* Those of c->s that KVM has after the guest set them there. */
+void depriv_take_msrs(struct depriv_cpu *c);
+int depriv_set_lstar(struct depriv_cpu *c);
 
 /* Makes the access by the real CPU: a proxy's `code`, the value in and out. As depriv_run_proxy(),
  * but an NMI is kept for later. */

@@ -64,6 +64,14 @@ static int real_msr(struct depriv_cpu *c, uint32_t msr, uint64_t *value, bool se
     return depriv_proxy(c, set ? PROXY_WRMSR : PROXY_RDMSR, value, msr, 0) == -1 ? 0 : -EINVAL;
 }
 
+/* Where SYSCALL works although it is off, it lands on a page that ring 3 can't fetch. */
+int depriv_set_lstar(struct depriv_cpu *c)
+{
+    uint64_t value = window_at(WINDOW_IDT);
+
+    return kvm_msr(c, MSR_LSTAR, &value, true);
+}
+
 /* Where the virtual CPU has it; NULL: elsewhere. */
 static uint64_t *own(struct cpu_state *s, uint32_t msr)
 {
@@ -189,4 +197,23 @@ int depriv_wrmsr(struct depriv_cpu *c, uint32_t msr, uint64_t value)
     if (is_clock(msr) && !clock_fits(c, value))
         return -EINVAL;
     return real_msr(c, msr, &value, true);
+}
+
+/* KVM's values are 0, but for LSTAR, unless the guest ran as KVM has it and set them. */
+void depriv_take_msrs(struct depriv_cpu *c)
+{
+    static const uint32_t all[] = { MSR_SYSENTER_CS, MSR_SYSENTER_ESP,  MSR_SYSENTER_EIP,
+                                    MSR_STAR,        MSR_LSTAR,         MSR_CSTAR,
+                                    MSR_SFMASK,      MSR_KERNEL_GS_BASE };
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        uint64_t value = 0, none = 0;
+
+        if (kvm_msr(c, all[i], &value, false) < 0 || value == 0 ||
+            (all[i] == MSR_LSTAR && value == window_at(WINDOW_IDT)))
+            continue;
+        *own(&c->s, all[i]) = value;
+        (void)kvm_msr(c, all[i], &none, true);
+    }
+    (void)depriv_set_lstar(c);
 }

@@ -20,7 +20,7 @@ struct frame {
 /* --- the virtual registers from the real ones
  * ----------------------------------------------------- */
 
-static void take_general(struct depriv_cpu *c)
+void depriv_take_general(struct depriv_cpu *c)
 {
     const struct kvm_regs *r = real_regs(c);
     const uint64_t all[CPU_GPRS] = {
@@ -64,7 +64,7 @@ static void left(struct depriv_cpu *c)
 /* It stopped in its own code, in ring 3. */
 static void take_direct(struct depriv_cpu *c)
 {
-    take_general(c);
+    depriv_take_general(c);
     take_segments(c);
     c->s.rip = real_regs(c)->rip;
     take_flags(c, real_regs(c)->rflags);
@@ -86,7 +86,7 @@ static bool take_frame(struct depriv_cpu *c, struct frame *out)
     out->rip = at[0];
     out->rflags = at[2];
     out->rsp = at[3];
-    take_general(c);
+    depriv_take_general(c);
     take_segments(c);
     c->s.gpr[CPU_RSP] = out->rsp;
     c->s.rip = out->rip;
@@ -423,26 +423,13 @@ static void trap(struct depriv_cpu *c, unsigned vector)
     }
 }
 
-/* INIT came while it ran, and STARTUP: KVM has begun to run it in real mode. */
-bool depriv_started_again(struct depriv_cpu *c)
-{
-    if (real_sregs(c)->cr0 & CPU_CR0_PE)
-        return false;
-    cpu_startup(&c->s, (uint8_t)(real_sregs(c)->cs.base >> PAGE_SHIFT_4K));
-    take_general(c);
-    c->s.rip = real_regs(c)->rip;
-    left(c);
-    depriv_mode_changed(c);
-    return true;
-}
-
 int depriv_after_run(struct depriv_cpu *c, int rc)
 {
     int vector = depriv_stub(c);
     const struct kvm_run *run = c->cpu->run;
 
-    if (depriv_started_again(c))
-        return rc == -EINTR ? rc : 1;
+    if (depriv_astray(c, rc))
+        return rc == -EAGAIN ? 1 : rc;
     if (vector >= 0 && (rc == -EINTR || (rc == 0 && run->exit_reason == KVM_EXIT_IO))) {
         trap(c, (unsigned)vector);
         depriv_pending_nmi(c);
