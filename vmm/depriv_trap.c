@@ -62,13 +62,12 @@ static void left(struct depriv_cpu *c)
 }
 
 /* It stopped in its own code, in ring 3. */
-static void take_direct(struct depriv_cpu *c)
+static void take_running(struct depriv_cpu *c)
 {
     depriv_take_general(c);
     take_segments(c);
     c->s.rip = real_regs(c)->rip;
     take_flags(c, real_regs(c)->rflags);
-    left(c);
 }
 
 /* It stopped in a stub: its own state is in the frame. False when that is not of the guest. */
@@ -423,6 +422,19 @@ static void trap(struct depriv_cpu *c, unsigned vector)
     }
 }
 
+/*
+ * A signal can come when KVM has an event for the guest already. Code of the window must not get
+ * it, so that KVM goes on with what it has, and the event's stub follows.
+ */
+static bool event_waits(struct depriv_cpu *c)
+{
+    struct kvm_vcpu_events events;
+
+    return ioctl(c->cpu->fd, KVM_GET_VCPU_EVENTS, &events) == 0 &&
+           (events.exception.injected || events.exception.pending || events.interrupt.injected ||
+            events.nmi.injected);
+}
+
 int depriv_after_run(struct depriv_cpu *c, int rc)
 {
     int vector = depriv_stub(c);
@@ -439,7 +451,11 @@ int depriv_after_run(struct depriv_cpu *c, int rc)
         c->resume = true; /* KVM ends the access when it is entered the next time */
         return 0;
     }
-    if (real_sregs(c)->cs.dpl == 3)
-        take_direct(c);
+    if (real_sregs(c)->cs.dpl == 3) {
+        take_running(c);
+        c->resume = rc == -EINTR && event_waits(c);
+        if (!c->resume)
+            left(c);
+    }
     return rc == -EAGAIN ? 1 : rc;
 }
