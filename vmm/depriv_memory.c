@@ -112,6 +112,8 @@ static int walk(struct depriv_cpu *c, uint64_t linear, const struct pt_access *a
         }
         if (w->fault == PT_NON_CANONICAL)
             return cpu_raise_gp(fault, 0);
+        if (w->fault == PT_RESERVED)
+            depriv_count(&c->stat.refused_tables, 1);
         (void)cpu_raise(fault, CPU_PAGE, true, (uint32_t)w->error_code);
         fault->address = linear;
         return -1;

@@ -8,6 +8,7 @@
 
 #include "ept/entry.h"
 
+#define MSR_TSC            0x10u
 #define MSR_WALL_CLOCK_OLD 0x11u
 #define MSR_CLOCK_OLD      0x12u
 #define MSR_SYSENTER_CS    0x174u
@@ -30,6 +31,7 @@
 #define MSR_FS_BASE        0xc0000100u
 #define MSR_GS_BASE        0xc0000101u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
+#define MSR_TSC_AUX        0xc0000103u
 
 #define CLOCK_BYTES 32 /* that KVM writes to where such a register says, at most */
 
@@ -59,7 +61,8 @@ static int kvm_msr(struct depriv_cpu *c, uint32_t msr, uint64_t *value, bool set
  */
 static int real_msr(struct depriv_cpu *c, uint32_t msr, uint64_t *value, bool set)
 {
-    if (msr == MSR_TSC_DEADLINE || (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST))
+    if (msr == MSR_TSC_DEADLINE || (!set && (msr == MSR_TSC || msr == MSR_TSC_AUX)) ||
+        (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST))
         return kvm_msr(c, msr, value, set);
     return depriv_proxy(c, set ? PROXY_WRMSR : PROXY_RDMSR, value, msr, 0) == -1 ? 0 : -EINVAL;
 }

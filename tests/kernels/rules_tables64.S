@@ -1,7 +1,7 @@
 /*
  * Tables as no kernel should have them: entries with reserved bits, tables and pages where no RAM
  * is, tables that contain themselves, all 512 entries of the root; and the fault codes. "nested":
- * without what KVM itself makes otherwise.
+ * without what KVM itself makes otherwise. "broken": eleven faults by broken tables, then it spins.
  */
 #include "tests/kernels/rules.inc"
 
@@ -23,6 +23,9 @@ long_mode:
 	cmpb $'n', (%rsi)
 	je 1f
 	call tables_nowhere
+	mov arguments, %rsi
+	cmpb $'b', (%rsi)
+	je broken
 1:	call codes
 	call reserved
 	call pages_nowhere
@@ -31,6 +34,12 @@ long_mode:
 	call all_slots
 	call recursion
 	jmp pass64
+
+broken:
+	call reserved
+	mov $ready, %esi
+	call puts64
+	jmp .
 
 /* Codes: 1 present, 2 write, 4 ring 3, 8 reserved bits, 10h fetch. */
 codes:
@@ -293,3 +302,6 @@ recursion:
 	cmp $512, %ecx
 	jb 3b
 	ret
+
+	.section .rodata
+ready:	.asciz "ready\n"
