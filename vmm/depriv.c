@@ -11,6 +11,7 @@
 #define LEAF_FEATURES  1
 #define LEAF_STRUCTURE 7
 #define LEAF_PV        0x40000001u
+#define LEAF_EXTENDED  0x80000001u
 
 const char *depriv_kind_name(enum depriv_kind kind)
 {
@@ -269,8 +270,8 @@ void depriv_cpu_stat(const struct depriv_cpu *c, struct depriv_stat *out)
 
 /*
  * Not offered: protection keys and control-flow enforcement (our tables have no room for them),
- * five levels, and KVM's paravirtual features but the clock: they act behind the guest's back, on a
- * ring 0 that isn't there.
+ * five levels, VMX and SVM, and KVM's paravirtual features but the clock: they act behind the
+ * guest's back, on a ring 0 that isn't there.
  */
 void depriv_cpuid(struct cpuid *cpuid)
 {
@@ -278,6 +279,8 @@ void depriv_cpuid(struct cpuid *cpuid)
                 1u << 3 /* PKU */ | 1u << 7 /* CET_SS */ | 1u << 16 /* LA57 */ |
                     1u << 31 /* PKS */);
     cpuid_clear(cpuid, LEAF_STRUCTURE, 0, CPUID_EDX, 1u << 20 /* CET_IBT */);
-    cpuid_clear(cpuid, LEAF_FEATURES, 0, CPUID_ECX, 1u << 3 /* MONITOR */);
+    cpuid_clear(cpuid, LEAF_FEATURES, 0, CPUID_ECX,
+                1u << 3 /* MONITOR */ | 1u << 5 /* VMX */ | 1u << 6 /* SMX */);
+    cpuid_clear(cpuid, LEAF_EXTENDED, 0, CPUID_ECX, 1u << 2 /* SVM */);
     cpuid_clear(cpuid, LEAF_PV, 0, CPUID_EAX, ~(1u << 0 | 1u << 3 | 1u << 24));
 }
