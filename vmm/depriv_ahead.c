@@ -9,9 +9,9 @@
 
 #include "vmm/operand.h"
 
-#define AHEAD_STEPS 48  /* as many as an exit costs, roughly */
-#define AHEAD_LIMIT 512 /* in one exit altogether */
-#define AHEAD_BAD   -3  /* a place that did not pay so often is left alone ... */
+#define AHEAD_STEPS 48   /* as many as an exit costs, roughly */
+#define AHEAD_LIMIT 512  /* in one exit altogether */
+#define AHEAD_BAD   (-3) /* a place that did not pay so often is left alone ... */
 #define AHEAD_GOOD  3
 #define AHEAD_RETRY 64   /* ... but tried again every now and then */
 #define BATCH       2048 /* instructions of code that can't run natively, before others get a turn */

@@ -326,16 +326,23 @@ void depriv_kick_others(struct depriv_cpu *c)
     (void)sched_yield();
 }
 
+/* The rest is the same for all of the VM. */
+static bool same_mode(const struct shadow_mode *a, const struct shadow_mode *b)
+{
+    return a->paging.cr3 == b->paging.cr3 && a->paging.cr0 == b->paging.cr0 &&
+           a->paging.cr4 == b->paging.cr4 && a->paging.efer == b->paging.efer &&
+           a->paging.rflags == b->paging.rflags && a->user == b->user;
+}
+
 static int ready_root(struct depriv_cpu *c)
 {
-    struct shadow_mode mode;
+    struct shadow_mode mode = { 0 };
     int rc;
 
-    memset(&mode, 0, sizeof(mode)); /* compared as bytes */
     depriv_paging(c, &mode.paging);
     mode.paging.rflags &= X86_RFLAGS_AC;
     mode.user = c->s.cpl == 3;
-    if (c->root_known && memcmp(&mode, &c->mode, sizeof(mode)) == 0)
+    if (c->root_known && same_mode(&mode, &c->mode))
         return 0;
     rc = shadow_root(c->d->shadow, c->cpu->id, &mode, &c->root);
     if (rc < 0)
