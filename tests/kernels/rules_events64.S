@@ -135,6 +135,21 @@ fast_calls:
 	mov %r8, %rax
 	and $0x600, %eax
 	must z, "SYSCALL: the masked flags"
+	before
+	movq $0x202, user_flags
+	to_ring3 user_sysenter
+7:	movq $2, user_flags
+	came 0x80, 0, "SYSENTER and SYSEXIT"
+	cmp $stack - 256, %r8
+	must e, "SYSENTER: RSP"
+	cmp $KERNEL_CODE, %r9d
+	must e, "SYSENTER: CS"
+	cmpl $USER_CODE, seen_cs
+	must e, "SYSEXIT: CS"
+	cmpl $user_stack - 16, seen_rsp
+	must e, "SYSEXIT: RSP"
+	testl $IF, seen_flags
+	must z, "SYSENTER clears IF, and SYSEXIT leaves it"
 	mov $0xc0000080, %ecx
 	mov $0x900, %eax		/* EFER: no SCE */
 	xor %edx, %edx
@@ -163,8 +178,20 @@ syscall_entry:
 	cmp $KERNEL_CODE, %edx
 	must e, "SYSCALL: CS"
 	sysretq
-sysenter_entry:
+
+user_sysenter:
+	sysenter
 	ud2
+user_sysexit:
+	int $0x80
+	ud2
+
+sysenter_entry:
+	mov %rsp, %r8
+	mov %cs, %r9d
+	mov $user_sysexit, %edx
+	mov $user_stack - 16, %ecx
+	sysexitq
 
 single_step:
 	reset_dr6
