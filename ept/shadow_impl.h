@@ -155,9 +155,13 @@ static inline bool entry_is_leaf(struct shadow *s, uint32_t entry)
     return page_of(s, entry)->level == 1 || (entry_raw(s, entry) & LEVEL_X86_PS) != 0;
 }
 
+/* Of the tables' own memory nothing is believed that could lead out of our arrays: a vCPU that KVM
+ * itself resets runs the guest for a moment as KVM has it, and may write there. */
 static inline uint32_t entry_child(struct shadow *s, uint32_t entry)
 {
-    return (uint32_t)(((entry_raw(s, entry) & ADDR_4K) - s->cfg.pool_gpa.v) >> PAGE_SHIFT_4K);
+    uint64_t page = ((entry_raw(s, entry) & ADDR_4K) - s->cfg.pool_gpa.v) >> PAGE_SHIFT_4K;
+
+    return page < s->cfg.pool_pages ? (uint32_t)page : 0;
 }
 
 /* A dirty bit that came gives the shadow's entry nothing to take back. All other differences do,

@@ -7,15 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 
 #define LEAF_FEATURES  1
 #define LEAF_STRUCTURE 7
 #define LEAF_PV        0x40000001u
-
-#define MSR_LSTAR 0xc0000082u
-
-#define STARTUP_NAP_NS 50000
+#define LEAF_EXTENDED  0x80000001u
 
 const char *depriv_kind_name(enum depriv_kind kind)
 {
@@ -159,21 +155,6 @@ static int take_boot_state(struct depriv_cpu *c, struct error *err)
     return 0;
 }
 
-static int set_lstar(struct depriv_cpu *c, struct error *err)
-{
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } msr = { .head.nmsrs = 1 };
-
-    /* Where SYSCALL works although it is off, it lands on a page that ring 3 can't fetch. */
-    msr.entry.index = MSR_LSTAR;
-    msr.entry.data = window_at(WINDOW_IDT);
-    if (ioctl(c->cpu->fd, KVM_SET_MSRS, &msr) != 1)
-        return error_set(err, -EIO, "KVM: setting LSTAR of vCPU %u failed", c->cpu->id);
-    return 0;
-}
-
 int depriv_cpu_create(struct depriv_cpu **out, struct depriv *d, struct vcpu *cpu,
                       struct error *err)
 {
@@ -193,7 +174,9 @@ int depriv_cpu_create(struct depriv_cpu **out, struct depriv *d, struct vcpu *cp
     cpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
     rc = cpu->id == 0 ? take_boot_state(c, err) : 0;
     if (rc == 0)
-        rc = set_lstar(c, err);
+        rc = depriv_set_lstar(c) < 0
+                 ? error_set(err, -EIO, "KVM: setting LSTAR of vCPU %u failed", cpu->id)
+                 : 0;
     if (rc == 0 && (ioctl(cpu->fd, KVM_GET_REGS, real_regs(c)) < 0 ||
                     ioctl(cpu->fd, KVM_GET_SREGS, real_sregs(c)) < 0))
         rc = error_set(err, -errno, "KVM does not give the registers of vCPU %u: %s", cpu->id,
@@ -214,46 +197,14 @@ void depriv_cpu_destroy(struct depriv_cpu *c)
     free(c);
 }
 
-/*
- * An AP sits in KVM until INIT has come; KVM_RUN then ends with EAGAIN. From there on KVM would run
- * it in real mode as soon as STARTUP comes, so KVM is not entered any more: asking for the state
- * takes STARTUP in.
- */
-static int wait_for_startup(struct depriv_cpu *c, uint64_t *tsc)
-{
-    const struct timespec nap = { .tv_nsec = STARTUP_NAP_NS };
-    struct kvm_mp_state mp;
-
-    if (ioctl(c->cpu->fd, KVM_GET_MP_STATE, &mp) < 0)
-        return -errno;
-    if (mp.mp_state == KVM_MP_STATE_UNINITIALIZED) {
-        int rc = vcpu_kvm_run(c->cpu, tsc);
-
-        return rc == -EAGAIN || rc == 0 ? 1 : rc;
-    }
-    if (kicked(c)) {
-        c->kick_later = false;
-        return -EINTR;
-    }
-    if (mp.mp_state != KVM_MP_STATE_RUNNABLE) {
-        (void)nanosleep(&nap, NULL);
-        return 1;
-    }
-    if (ioctl(c->cpu->fd, KVM_GET_SREGS, real_sregs(c)) < 0 ||
-        ioctl(c->cpu->fd, KVM_GET_REGS, real_regs(c)) < 0)
-        return -errno;
-    cpu_startup(&c->s, (uint8_t)(real_sregs(c)->cs.base >> PAGE_SHIFT_4K));
-    c->waits_for_startup = false;
-    depriv_mode_changed(c);
-    return 1;
-}
-
 int depriv_round(struct depriv_cpu *c, uint64_t *tsc)
 {
     int rc;
 
     if (c->waits_for_startup)
-        return wait_for_startup(c, tsc);
+        return depriv_wait_for_startup(c, tsc);
+    if (c->astray)
+        return depriv_come_back(c, tsc);
     if (c->resume) {
         rc = vcpu_kvm_run(c->cpu, tsc);
         return depriv_after_run(c, rc);
@@ -330,8 +281,8 @@ void depriv_cpu_stat(const struct depriv_cpu *c, struct depriv_stat *out)
 
 /*
  * Not offered: protection keys and control-flow enforcement (our tables have no room for them),
- * five levels, and KVM's paravirtual features but the clock: they act behind the guest's back, on a
- * ring 0 that isn't there.
+ * five levels, VMX and SVM, and KVM's paravirtual features but the clock: they act behind the
+ * guest's back, on a ring 0 that isn't there.
  */
 void depriv_cpuid(struct cpuid *cpuid)
 {
@@ -339,6 +290,8 @@ void depriv_cpuid(struct cpuid *cpuid)
                 1u << 3 /* PKU */ | 1u << 7 /* CET_SS */ | 1u << 16 /* LA57 */ |
                     1u << 31 /* PKS */);
     cpuid_clear(cpuid, LEAF_STRUCTURE, 0, CPUID_EDX, 1u << 20 /* CET_IBT */);
-    cpuid_clear(cpuid, LEAF_FEATURES, 0, CPUID_ECX, 1u << 3 /* MONITOR */);
+    cpuid_clear(cpuid, LEAF_FEATURES, 0, CPUID_ECX,
+                1u << 3 /* MONITOR */ | 1u << 5 /* VMX */ | 1u << 6 /* SMX */);
+    cpuid_clear(cpuid, LEAF_EXTENDED, 0, CPUID_ECX, 1u << 2 /* SVM */);
     cpuid_clear(cpuid, LEAF_PV, 0, CPUID_EAX, ~(1u << 0 | 1u << 3 | 1u << 24));
 }

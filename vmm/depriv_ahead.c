@@ -17,6 +17,7 @@
 #define BATCH       2048 /* instructions of code that can't run natively, before others get a turn */
 #define POLL        256  /* instructions between two looks for interrupts */
 #define REP_ROUNDS  65536
+#define CLOSED_MAX  8 /* times that interrupts were open and closed again without KVM */
 
 static void cant_interpret(struct depriv_cpu *c)
 {
@@ -88,7 +89,7 @@ static enum interp_result step(struct depriv_cpu *c)
     if (result == INTERP_FAULT)
         depriv_raise(c, &fault);
     else if (flags & CPU_TF)
-        depriv_stepped(c);
+        depriv_stepped(c, &insn);
     return result;
 }
 
@@ -98,10 +99,13 @@ void depriv_one(struct depriv_cpu *c)
         cant_interpret(c);
 }
 
+#define DR7_ENABLES 0xffu
+
+/* Breakpoints are the real CPU's to find. */
 static bool may_go_on(const struct depriv_cpu *c)
 {
-    return !c->s.halted && !c->failed && !(c->s.rflags & CPU_TF) && runs_natively(&c->s) &&
-           c->s.cpl != 3;
+    return !(c->s.dr[7] & DR7_ENABLES) && !c->s.halted && !c->failed && !(c->s.rflags & CPU_TF) &&
+           runs_natively(&c->s) && c->s.cpl != 3;
 }
 
 static int8_t *place_of(struct depriv_cpu *c)
@@ -129,6 +133,17 @@ static void finish(struct depriv_cpu *c)
         c->s.inhibited = false;
 }
 
+/*
+ * Whoever opens interrupts for a moment only, again and again, waits for one: it comes when KVM is
+ * entered with IF set. Not each time, as a system call can be over before that.
+ */
+static bool owes_interrupts(struct depriv_cpu *c, uint64_t flags_before)
+{
+    if (flags_before & ~c->s.rflags & CPU_IF)
+        c->closed++;
+    return c->closed >= CLOSED_MAX && c->s.rflags & CPU_IF && !c->s.inhibited;
+}
+
 void depriv_run_ahead(struct depriv_cpu *c)
 {
     int8_t *place = place_of(c);
@@ -138,9 +153,9 @@ void depriv_run_ahead(struct depriv_cpu *c)
     if (*place <= AHEAD_BAD && ++c->ahead_skipped % AHEAD_RETRY != 0)
         return;
     for (unsigned n = 0; n < AHEAD_LIMIT && since < AHEAD_STEPS && may_go_on(c); n++) {
-        uint64_t before = c->stat.interpreted;
+        uint64_t before = c->stat.interpreted, flags = c->s.rflags;
 
-        if (kicked(c) || step(c) == INTERP_UNKNOWN)
+        if (kicked(c) || step(c) == INTERP_UNKNOWN || owes_interrupts(c, flags))
             break;
         if (c->stat.interpreted != before) {
             since++;

@@ -13,7 +13,7 @@
 #define GUESTS_CR4 \
     (CPU_CR4_TSD | CPU_CR4_FSGSBASE | CPU_CR4_OSXSAVE | UINT64_C(0x108)) /* PCE, DE */
 #define REAL_EFER     (CPU_EFER_LME | X86_EFER_LMA | X86_EFER_NXE)
-#define RFLAGS_NATIVE (~(CPU_IOPL | CPU_VM | CPU_RF | UINT64_C(0x180000)) & UINT64_C(0x3fffff))
+#define RFLAGS_NATIVE (~(CPU_IOPL | CPU_VM | UINT64_C(0x180000)) & UINT64_C(0x3fffff))
 #define PATIENCE      64 /* turns for other vCPUs before it is tried again from the start */
 
 /* --- registers ---------------------------------------------------------------------- */
@@ -184,12 +184,19 @@ static int run_window(struct depriv_cpu *c, struct window_code *code)
     uint64_t tsc;
     int rc, vector;
 
+    if (c->astray)
+        return -EINTR - 1;
     rc = set_halted(c, false);
     if (rc < 0)
         return rc - 1;
     load_window_code(c, code);
     for (;;) {
         rc = vcpu_kvm_run(c->cpu, &tsc);
+        if (depriv_astray(c, rc)) {
+            if (rc == 0)
+                vcpu_handle_exit(c->cpu, tsc);
+            return -EINTR - 1;
+        }
         vector = depriv_stub(c);
         if (vector >= 0)
             return vector;
@@ -248,8 +255,8 @@ int depriv_wait(struct depriv_cpu *c, uint64_t *tsc)
         return rc;
     load_window_code(c, &run);
     rc = vcpu_kvm_run(c->cpu, tsc);
-    if (depriv_started_again(c))
-        return rc == -EINTR ? rc : 1;
+    if (depriv_astray(c, rc))
+        return rc == -EAGAIN ? 1 : rc;
     vector = depriv_stub(c);
     if (vector >= 0 || rc == 0)
         c->halted_real = false;
@@ -316,16 +323,23 @@ void depriv_kick_others(struct depriv_cpu *c)
     (void)sched_yield();
 }
 
+/* The rest is the same for all of the VM. */
+static bool same_mode(const struct shadow_mode *a, const struct shadow_mode *b)
+{
+    return a->paging.cr3 == b->paging.cr3 && a->paging.cr0 == b->paging.cr0 &&
+           a->paging.cr4 == b->paging.cr4 && a->paging.efer == b->paging.efer &&
+           a->paging.rflags == b->paging.rflags && a->user == b->user;
+}
+
 static int ready_root(struct depriv_cpu *c)
 {
-    struct shadow_mode mode;
+    struct shadow_mode mode = { 0 };
     int rc;
 
-    memset(&mode, 0, sizeof(mode)); /* compared as bytes */
     depriv_paging(c, &mode.paging);
     mode.paging.rflags &= X86_RFLAGS_AC;
     mode.user = c->s.cpl == 3;
-    if (c->root_known && memcmp(&mode, &c->mode, sizeof(mode)) == 0)
+    if (c->root_known && same_mode(&mode, &c->mode))
         return 0;
     rc = shadow_root(c->d->shadow, c->cpu->id, &mode, &c->root);
     if (rc < 0)
@@ -369,6 +383,8 @@ int depriv_enter_guest(struct depriv_cpu *c, uint64_t *tsc)
     load_system(c, c->root);
     mark_dirty(c);
     rc = set_halted(c, false);
+    if (c->s.rflags & CPU_IF)
+        c->closed = 0;
     if (c->kick_later) {
         c->kick_later = false;
         __atomic_store_n(&c->cpu->run->immediate_exit, 1, __ATOMIC_RELEASE);

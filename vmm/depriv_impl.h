@@ -108,11 +108,12 @@ struct depriv_cpu {
     /* The real registers belong to a KVM_RUN that is not finished (MMIO, a signal in a stub). */
     bool resume;
     bool waits_for_startup;
+    bool astray; /* see depriv_start.c */
     bool nmi_pending;
     uint64_t accepted[4]; /* interrupts by vector that it took and the guest has still to get */
-    bool halted_real;   /* KVM has it halted */
-    bool kick_later;    /* a kick came while the window's code ran */
-    unsigned null_data; /* which of DS, ES, FS, GS were null when it was entered */
+    bool halted_real;     /* KVM has it halted */
+    bool kick_later;      /* a kick came while the window's code ran */
+    unsigned null_data;   /* which of DS, ES, FS, GS were null when it was entered */
 
     uint64_t agreed_rip, agreed_at; /* where the shadow needed nothing, last time */
     struct soft_tlb tlb[SOFT_TLB];
@@ -120,6 +121,7 @@ struct depriv_cpu {
     unsigned writes;
     int8_t ahead[AHEAD_PLACES]; /* whether running ahead pays, by where it begins */
     unsigned ahead_skipped;
+    unsigned closed; /* how often interrupts were closed since KVM could deliver one */
     struct depriv_stat stat;
     bool failed; /* the VM is ending because of this vCPU */
 };
@@ -175,6 +177,9 @@ enum {
     PROXY_IN = 8,
     PROXY_NOTHING = 11,
     PROXY_OUT = 12,
+    PROXY_RDMSR = 16, /* RDI is the number */
+    PROXY_WRMSR = 17,
+    PROXIES,
 };
 
 /* The root for the mode as it is now; c->mode and c->root. 0 or -errno. */
@@ -194,20 +199,29 @@ int depriv_after_run(struct depriv_cpu *c, int rc);
 /* Delivers an interrupt that the window's code or a halted vCPU met. */
 void depriv_interrupt(struct depriv_cpu *c, unsigned vector);
 
-/* KVM reset the vCPU by INIT and STARTUP while it ran: takes its state from there. True: so it
- * was. */
-bool depriv_started_again(struct depriv_cpu *c);
-
 /* The vCPU took an interrupt (or NMI) when the guest can't have it yet: it gets it as soon as its
  * IF allows, by depriv_deliver_accepted(). */
 void depriv_accept(struct depriv_cpu *c, unsigned vector);
 void depriv_deliver_accepted(struct depriv_cpu *c);
 
-/* An instruction was carried out with RFLAGS.TF set. */
-void depriv_stepped(struct depriv_cpu *c);
+/* `insn` was carried out, and RFLAGS.TF was set before. */
+void depriv_stepped(struct depriv_cpu *c, const struct interp_insn *insn);
 
 /* Delivers an exception to the guest; ends the VM when that is not possible. */
 void depriv_raise(struct depriv_cpu *c, const struct cpu_fault *fault);
+
+/* The general registers of c->s from the real ones. */
+void depriv_take_general(struct depriv_cpu *c);
+
+/* --- depriv_start.c ----------------------------------------------------------------- */
+
+/* Both as depriv_round(). */
+int depriv_wait_for_startup(struct depriv_cpu *c, uint64_t *tsc);
+int depriv_come_back(struct depriv_cpu *c, uint64_t *tsc);
+
+/* After KVM_RUN, which returned `rc`: KVM reset the vCPU by INIT while it ran, so that its
+ * registers are no longer ours. It stays so until depriv_come_back(). */
+bool depriv_astray(struct depriv_cpu *c, int rc);
 
 /* --- depriv_system.c, depriv_msr.c, depriv_io.c ------------------------------------- */
 
@@ -220,10 +234,13 @@ void depriv_flush_all(struct depriv_cpu *c);
 
 int depriv_rdmsr(struct depriv_cpu *c, uint32_t msr, uint64_t *value);
 int depriv_wrmsr(struct depriv_cpu *c, uint32_t msr, uint64_t value);
+/* Those of c->s that KVM has after the guest set them there. */
+void depriv_take_msrs(struct depriv_cpu *c);
+int depriv_set_lstar(struct depriv_cpu *c);
 
-/* Makes the access by the real CPU: a proxy's `code`, the value in and out. */
-void depriv_proxy(struct depriv_cpu *c, unsigned code, uint64_t *value, uint64_t gva,
-                  uint16_t port);
+/* Makes the access by the real CPU: a proxy's `code`, the value in and out. As depriv_run_proxy(),
+ * but an NMI is kept for later. */
+int depriv_proxy(struct depriv_cpu *c, unsigned code, uint64_t *value, uint64_t rdi, uint16_t port);
 
 enum interp_result depriv_io(struct depriv_cpu *c, const struct interp_insn *insn,
                              struct cpu_fault *fault);

@@ -9,18 +9,19 @@
 #define IO_ROUNDS  1024 /* of a REP, before others get a turn */
 
 /*
- * The real CPU makes the access, in ring 0. No interrupt can come; an NMI is delivered, and the
- * access made once more, which it was not yet.
+ * The real CPU makes the access, in ring 0. No interrupt can come but one that KVM had begun to
+ * deliver, or an NMI: they wait for the end of the guest's instruction, and the access is made once
+ * more, which it was not yet.
  */
-void depriv_proxy(struct depriv_cpu *c, unsigned code, uint64_t *value, uint64_t gva, uint16_t port)
+int depriv_proxy(struct depriv_cpu *c, unsigned code, uint64_t *value, uint64_t rdi, uint16_t port)
 {
-    int rc;
+    int rc = depriv_run_proxy(c, code, value, rdi, port, false);
 
-    do {
-        rc = depriv_run_proxy(c, code, value, gva, port, false);
-        if (rc >= 0)
-            depriv_accept(c, (unsigned)rc);
-    } while (rc >= 0);
+    while (rc == CPU_NMI || rc >= 32) {
+        depriv_accept(c, (unsigned)rc);
+        rc = depriv_run_proxy(c, code, value, rdi, port, false);
+    }
+    return rc;
 }
 
 /* What KVM itself has when there is an interrupt controller in the kernel. */
@@ -44,8 +45,8 @@ static void port_access(struct depriv_cpu *c, uint16_t port, unsigned size, uint
                                .write = write };
 
     if (kvm_port(port)) {
-        depriv_proxy(c, (write ? PROXY_OUT : PROXY_IN) + (unsigned)__builtin_ctz(size), value, 0,
-                     port);
+        (void)depriv_proxy(c, (write ? PROXY_OUT : PROXY_IN) + (unsigned)__builtin_ctz(size), value,
+                           0, port);
         return;
     }
     if (write)

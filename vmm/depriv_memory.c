@@ -112,6 +112,8 @@ static int walk(struct depriv_cpu *c, uint64_t linear, const struct pt_access *a
         }
         if (w->fault == PT_NON_CANONICAL)
             return cpu_raise_gp(fault, 0);
+        if (w->fault == PT_RESERVED)
+            depriv_count(&c->stat.refused_tables, 1);
         (void)cpu_raise(fault, CPU_PAGE, true, (uint32_t)w->error_code);
         fault->address = linear;
         return -1;
@@ -225,8 +227,8 @@ static void mmio(void *ctx, gpa_t at, void *buf, unsigned len, bool write)
         guarded_access(c, at, write);
         value = UINT64_MAX;
     } else if (kvm_device(at, &gva)) {
-        depriv_proxy(c, (write ? PROXY_WRITE : PROXY_READ) + (unsigned)__builtin_ctz(len), &value,
-                     gva, 0);
+        (void)depriv_proxy(c, (write ? PROXY_WRITE : PROXY_READ) + (unsigned)__builtin_ctz(len),
+                           &value, gva, 0);
     } else if (write) {
         (void)bus_write(c->d->vm->bus, BUS_MMIO, at.v, len, value);
     } else {

@@ -8,15 +8,21 @@
 
 #include "ept/entry.h"
 
-#define MSR_APIC_BASE      0x1bu
+#define MSR_TSC            0x10u
+#define MSR_WALL_CLOCK_OLD 0x11u
+#define MSR_CLOCK_OLD      0x12u
 #define MSR_SYSENTER_CS    0x174u
 #define MSR_SYSENTER_ESP   0x175u
 #define MSR_SYSENTER_EIP   0x176u
 #define MSR_DEBUGCTL       0x1d9u
+#define MSR_TSC_DEADLINE   0x6e0u
 #define MSR_X2APIC_FIRST   0x800u
 #define MSR_X2APIC_TPR     0x808u
 #define MSR_X2APIC_LAST    0x8ffu
 #define MSR_XSS            0xda0u
+#define MSR_PV_FIRST       0x4b564d00u /* of KVM's own: the wall clock */
+#define MSR_PV_CLOCK       0x4b564d01u
+#define MSR_PV_LAST        0x4b564dffu
 #define MSR_EFER           0xc0000080u
 #define MSR_STAR           0xc0000081u
 #define MSR_LSTAR          0xc0000082u
@@ -25,6 +31,9 @@
 #define MSR_FS_BASE        0xc0000100u
 #define MSR_GS_BASE        0xc0000101u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
+#define MSR_TSC_AUX        0xc0000103u
+
+#define CLOCK_BYTES 32 /* that KVM writes to where such a register says, at most */
 
 #define EFER_KNOWN (CPU_EFER_SCE | CPU_EFER_LME | X86_EFER_LMA | X86_EFER_NXE)
 
@@ -43,6 +52,27 @@ static int kvm_msr(struct depriv_cpu *c, uint32_t msr, uint64_t *value, bool set
         return -EINVAL;
     *value = one.entry.data;
     return 0;
+}
+
+/*
+ * A register that KVM has. The real CPU's own instruction decides, as KVM lets a monitor do more
+ * than a guest. For the few that kernels use all the time it makes no difference, and an ioctl
+ * costs less.
+ */
+static int real_msr(struct depriv_cpu *c, uint32_t msr, uint64_t *value, bool set)
+{
+    if (msr == MSR_TSC_DEADLINE || (!set && (msr == MSR_TSC || msr == MSR_TSC_AUX)) ||
+        (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST))
+        return kvm_msr(c, msr, value, set);
+    return depriv_proxy(c, set ? PROXY_WRMSR : PROXY_RDMSR, value, msr, 0) == -1 ? 0 : -EINVAL;
+}
+
+/* Where SYSCALL works although it is off, it lands on a page that ring 3 can't fetch. */
+int depriv_set_lstar(struct depriv_cpu *c)
+{
+    uint64_t value = window_at(WINDOW_IDT);
+
+    return kvm_msr(c, MSR_LSTAR, &value, true);
 }
 
 /* Where the virtual CPU has it; NULL: elsewhere. */
@@ -74,9 +104,29 @@ static uint64_t *own(struct cpu_state *s, uint32_t msr)
     }
 }
 
-/* What would act on the real ring 0, or on what it returns to. */
+static bool is_clock(uint32_t msr)
+{
+    return msr == MSR_WALL_CLOCK_OLD || msr == MSR_CLOCK_OLD || msr == MSR_PV_FIRST ||
+           msr == MSR_PV_CLOCK;
+}
+
+/*
+ * By a clock's register a guest has KVM write to any gpa that is backed, and the window is: it has
+ * to be the guest's own memory.
+ */
+static bool clock_fits(const struct depriv_cpu *c, uint64_t value)
+{
+    gpa_t at = gpa(value & ~UINT64_C(3));
+
+    return at.v < c->d->base.v && c->d->base.v - at.v >= CLOCK_BYTES;
+}
+
+/* What would act on the real ring 0, or on what it returns to; and KVM's own but for the clock,
+ * which write to memory or wait for a kernel that isn't there. */
 static bool withheld(uint32_t msr)
 {
+    if (msr >= MSR_PV_FIRST && msr <= MSR_PV_LAST)
+        return !is_clock(msr);
     return msr == MSR_DEBUGCTL || msr == MSR_XSS || (msr >= 0x6a0 && msr <= 0x6a8) || msr == 0x6e1;
 }
 
@@ -94,7 +144,7 @@ int depriv_rdmsr(struct depriv_cpu *c, uint32_t msr, uint64_t *value)
     else if (withheld(msr))
         return msr == MSR_DEBUGCTL ? 0 : -EINVAL;
     else
-        return kvm_msr(c, msr, value, false);
+        return real_msr(c, msr, value, false);
     return 0;
 }
 
@@ -134,7 +184,6 @@ static int set_tpr(struct depriv_cpu *c, uint64_t value)
 int depriv_wrmsr(struct depriv_cpu *c, uint32_t msr, uint64_t value)
 {
     uint64_t *mine = own(&c->s, msr);
-    int rc;
 
     if (mine) {
         if (is_address(msr) && !pt_input_fits(&pt_x86_64, value))
@@ -148,8 +197,26 @@ int depriv_wrmsr(struct depriv_cpu *c, uint32_t msr, uint64_t value)
         return set_tpr(c, value);
     if (withheld(msr))
         return msr == MSR_DEBUGCTL && value == 0 ? 0 : -EINVAL;
-    rc = kvm_msr(c, msr, &value, true);
-    if (rc == 0 && msr == MSR_APIC_BASE) /* it is in the registers that are set at each entry */
-        real_sregs(c)->apic_base = value;
-    return rc;
+    if (is_clock(msr) && !clock_fits(c, value))
+        return -EINVAL;
+    return real_msr(c, msr, &value, true);
+}
+
+/* KVM's values are 0, but for LSTAR, unless the guest ran as KVM has it and set them. */
+void depriv_take_msrs(struct depriv_cpu *c)
+{
+    static const uint32_t all[] = { MSR_SYSENTER_CS, MSR_SYSENTER_ESP,  MSR_SYSENTER_EIP,
+                                    MSR_STAR,        MSR_LSTAR,         MSR_CSTAR,
+                                    MSR_SFMASK,      MSR_KERNEL_GS_BASE };
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        uint64_t value = 0, none = 0;
+
+        if (kvm_msr(c, all[i], &value, false) < 0 || value == 0 ||
+            (all[i] == MSR_LSTAR && value == window_at(WINDOW_IDT)))
+            continue;
+        *own(&c->s, all[i]) = value;
+        (void)kvm_msr(c, all[i], &none, true);
+    }
+    (void)depriv_set_lstar(c);
 }

@@ -15,10 +15,13 @@
      CPU_CR0_MP | CPU_CR0_PE | CR0_NW | CR0_CD)
 #define CR0_NW      (UINT64_C(1) << 29)
 #define CR0_CD      (UINT64_C(1) << 30)
+#define CR4_DE      (UINT64_C(1) << 3)
 #define CR4_PGE     (UINT64_C(1) << 7)
 #define CR3_NOFLUSH (UINT64_C(1) << 63)
 #define TLB_BITS4 \
     (X86_CR4_PSE | X86_CR4_PAE | CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP | CPU_CR4_PCIDE)
+#define DR7_GD    (UINT64_C(1) << 13)
+#define DR6_BD    (UINT64_C(1) << 13)
 #define DR7_FIXED UINT64_C(0x400)
 #define DR6_FIXED UINT64_C(0xffff0ff0)
 
@@ -146,23 +149,39 @@ static int write_cr(struct depriv_cpu *c, unsigned n, uint64_t value, struct cpu
 
 static void debug_to_real(struct depriv_cpu *c)
 {
-    struct kvm_debugregs regs = { .dr6 = c->s.dr[6], .dr7 = c->s.dr[7] };
+    struct kvm_debugregs regs = { .dr6 = c->s.dr[6], .dr7 = c->s.dr[7] & ~DR7_GD };
 
     for (unsigned i = 0; i < 4; i++)
         regs.db[i] = c->s.dr[i];
     (void)ioctl(c->cpu->fd, KVM_SET_DEBUGREGS, &regs);
 }
 
-static unsigned dr_number(unsigned n)
+/* DR4 and DR5 are other names of DR6 and DR7, or nothing with CR4.DE. 0, or -1 with *fault. */
+static int dr_number(const struct depriv_cpu *c, unsigned *n, struct cpu_fault *fault)
 {
-    return n == 4 || n == 5 ? n + 2 : n; /* CR4.DE off: aliases */
+    if (*n > 7 || ((*n == 4 || *n == 5) && c->s.cr4 & CR4_DE))
+        return cpu_raise_ud(fault);
+    if (*n == 4 || *n == 5)
+        *n += 2;
+    return 0;
+}
+
+/* Intel SDM vol. 3B, 18.2.4 "Debug Control Register (DR7)": GD makes each access a fault, whose
+ * handler has it clear. */
+static int guard_dr(struct depriv_cpu *c, struct cpu_fault *fault)
+{
+    if (!(c->s.dr[7] & DR7_GD))
+        return 0;
+    c->s.dr[7] &= ~DR7_GD;
+    c->s.dr[6] |= DR6_BD;
+    debug_to_real(c);
+    return cpu_raise(fault, CPU_DB, false, 0);
 }
 
 static int write_dr(struct depriv_cpu *c, unsigned n, uint64_t value, struct cpu_fault *fault)
 {
-    n = dr_number(n);
-    if (n > 7)
-        return cpu_raise_ud(fault);
+    if (dr_number(c, &n, fault) < 0)
+        return -1;
     if (n >= 6 && value >> 32)
         return cpu_raise_gp(fault, 0);
     if (n == 6)
@@ -201,10 +220,10 @@ static int move(struct depriv_cpu *c, const struct interp_insn *insn, ZydisRegis
     }
     if (is_control(special))
         rc = read_cr(c, n, &value, fault);
-    else if (n > 7)
-        rc = cpu_raise_ud(fault);
+    else if (dr_number(c, &n, fault) < 0)
+        rc = -1;
     else
-        rc = (value = c->s.dr[dr_number(n)], 0);
+        rc = (value = c->s.dr[n], 0);
     return rc == 0 ? interp_operand_write(c->in, insn, 0, value, fault) : rc;
 }
 
@@ -225,7 +244,7 @@ static enum interp_result mov_special(struct depriv_cpu *c, const struct interp_
                                    : to && special == ZYDIS_REGISTER_CR3 ? DEPRIV_CR3
                                                                          : DEPRIV_CR],
                  1);
-    if (move(c, insn, special, to, fault) < 0)
+    if ((is_debug(special) && guard_dr(c, fault) < 0) || move(c, insn, special, to, fault) < 0)
         return INTERP_FAULT;
     interp_skip(c->in, insn);
     return INTERP_OK;

@@ -8,8 +8,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define PF_FETCH 16u
-#define DR6_STEP (UINT64_C(1) << 14)
+#define PF_FETCH   16u
+#define DR6_STEP   (UINT64_C(1) << 14)
+#define DR6_CAUSES (DR6_STEP | UINT64_C(0x200f)) /* it, BD, and breakpoints */
 
 #define FRAMES_MAX 4
 
@@ -20,7 +21,7 @@ struct frame {
 
 /* --- the virtual registers from the real ones --------------------------------------- */
 
-static void take_general(struct depriv_cpu *c)
+void depriv_take_general(struct depriv_cpu *c)
 {
     const struct kvm_regs *r = real_regs(c);
     const uint64_t all[CPU_GPRS] = {
@@ -62,13 +63,12 @@ static void left(struct depriv_cpu *c)
 }
 
 /* It stopped in its own code, in ring 3. */
-static void take_direct(struct depriv_cpu *c)
+static void take_running(struct depriv_cpu *c)
 {
-    take_general(c);
+    depriv_take_general(c);
     take_segments(c);
     c->s.rip = real_regs(c)->rip;
     take_flags(c, real_regs(c)->rflags);
-    left(c);
 }
 
 static unsigned stub_of(uint64_t rip)
@@ -116,7 +116,7 @@ static bool take_frame(struct depriv_cpu *c, unsigned *vector, struct frame *out
         *vector = stub_of(at[0]);
         rsp = at[3];
     }
-    take_general(c);
+    depriv_take_general(c);
     take_segments(c);
     c->s.gpr[CPU_RSP] = at[3];
     c->s.rip = at[0];
@@ -246,8 +246,9 @@ static bool stranded_syscall(struct depriv_cpu *c, uint64_t address)
                 (s->rflags & (CPU_IF | CPU_IOPL));
     depriv_count(&c->stat.emulated[DEPRIV_SYSCALL], 1);
     if (interp_decode(c->in, &insn, &fault) != INTERP_FAULT &&
-        insn.z->mnemonic == ZYDIS_MNEMONIC_SYSCALL &&
-        cpu_transfer(c->in, &insn, &fault) == INTERP_OK) {
+        insn.z->mnemonic == ZYDIS_MNEMONIC_SYSCALL) {
+        if (cpu_transfer(c->in, &insn, &fault) != INTERP_OK)
+            depriv_raise(c, &fault); /* EFER.SCE is clear */
         depriv_run_ahead(c);
         return true;
     }
@@ -322,7 +323,7 @@ static void instruction(struct depriv_cpu *c, uint8_t vector, uint64_t error)
     switch (depriv_system(c, &insn, &fault)) {
     case INTERP_OK:
         if (step)
-            depriv_stepped(c);
+            depriv_stepped(c, &insn);
         depriv_run_ahead(c);
         break;
     case INTERP_FAULT:
@@ -335,10 +336,47 @@ static void instruction(struct depriv_cpu *c, uint8_t vector, uint64_t error)
     }
 }
 
-void depriv_stepped(struct depriv_cpu *c)
+/* INT clears TF and with it the trap; SYSCALL does where its mask says so. */
+static bool clears_step(const struct depriv_cpu *c, const struct interp_insn *insn)
 {
+    switch (insn->z->mnemonic) {
+    case ZYDIS_MNEMONIC_INT:
+    case ZYDIS_MNEMONIC_INT1:
+    case ZYDIS_MNEMONIC_INT3:
+    case ZYDIS_MNEMONIC_INTO:
+        return true;
+    case ZYDIS_MNEMONIC_SYSCALL:
+        return !(c->s.rflags & CPU_TF);
+    default:
+        return false;
+    }
+}
+
+void depriv_stepped(struct depriv_cpu *c, const struct interp_insn *insn)
+{
+    if (clears_step(c, insn))
+        return;
     c->s.dr[6] |= DR6_STEP;
     depriv_raise(c, &(struct cpu_fault){ .vector = CPU_DB });
+}
+
+/* Where a KVM has to look at INT1 itself, some leave RIP at it. */
+static bool stands_at_int1(struct depriv_cpu *c)
+{
+    struct cpu_fault fault;
+    uint8_t code;
+
+    return interp_load(c->in, c->s.rip, &code, 1, c->s.cpl == 3, false, &fault) == 0 &&
+           code == 0xf1;
+}
+
+/* A breakpoint for execution is a fault, all else is a trap. */
+static bool at_breakpoint(const struct depriv_cpu *c)
+{
+    for (unsigned i = 0; i < 4; i++)
+        if (c->s.dr[6] >> i & 1 && (c->s.dr[7] >> (16 + 4 * i) & 3) == 0 && c->s.dr[i] == c->s.rip)
+            return true;
+    return false;
 }
 
 static void debug(struct depriv_cpu *c)
@@ -347,6 +385,10 @@ static void debug(struct depriv_cpu *c)
 
     if (ioctl(c->cpu->fd, KVM_GET_DEBUGREGS, &regs) == 0)
         c->s.dr[6] = regs.dr6;
+    if (!(c->s.dr[6] & DR6_CAUSES) && stands_at_int1(c))
+        c->s.rip++;
+    if (at_breakpoint(c))
+        c->s.rflags |= CPU_RF; /* pushed, so that the handler gets past it */
     depriv_raise(c, &(struct cpu_fault){ .vector = CPU_DB });
 }
 
@@ -427,17 +469,17 @@ static void trap(struct depriv_cpu *c, unsigned vector)
     }
 }
 
-/* INIT came while it ran, and STARTUP: KVM has begun to run it in real mode. */
-bool depriv_started_again(struct depriv_cpu *c)
+/*
+ * A signal can come when KVM has an event for the guest already. Code of the window must not get
+ * it, so that KVM goes on with what it has, and the event's stub follows.
+ */
+static bool event_waits(struct depriv_cpu *c)
 {
-    if (real_sregs(c)->cr0 & CPU_CR0_PE)
-        return false;
-    cpu_startup(&c->s, (uint8_t)(real_sregs(c)->cs.base >> PAGE_SHIFT_4K));
-    take_general(c);
-    c->s.rip = real_regs(c)->rip;
-    left(c);
-    depriv_mode_changed(c);
-    return true;
+    struct kvm_vcpu_events events;
+
+    return ioctl(c->cpu->fd, KVM_GET_VCPU_EVENTS, &events) == 0 &&
+           (events.exception.injected || events.exception.pending || events.interrupt.injected ||
+            events.nmi.injected);
 }
 
 int depriv_after_run(struct depriv_cpu *c, int rc)
@@ -445,8 +487,8 @@ int depriv_after_run(struct depriv_cpu *c, int rc)
     int vector = depriv_stub(c);
     const struct kvm_run *run = c->cpu->run;
 
-    if (depriv_started_again(c))
-        return rc == -EINTR ? rc : 1;
+    if (depriv_astray(c, rc))
+        return rc == -EAGAIN ? 1 : rc;
     if (vector >= 0 && (rc == -EINTR || (rc == 0 && run->exit_reason == KVM_EXIT_IO))) {
         trap(c, (unsigned)vector);
         return rc == -EINTR ? rc : 1;
@@ -455,7 +497,11 @@ int depriv_after_run(struct depriv_cpu *c, int rc)
         c->resume = true; /* KVM ends the access when it is entered the next time */
         return 0;
     }
-    if (real_sregs(c)->cs.dpl == 3)
-        take_direct(c);
+    if (real_sregs(c)->cs.dpl == 3) {
+        take_running(c);
+        c->resume = rc == -EINTR && event_waits(c);
+        if (!c->resume)
+            left(c);
+    }
     return rc == -EAGAIN ? 1 : rc;
 }

@@ -83,22 +83,36 @@ static void fill_cpu(struct depriv *d, unsigned cpu)
     memcpy(page + CPU_PAGE_GDT, gdt, sizeof(gdt));
 }
 
-/* Accesses by the real CPU, in ring 0: those to interrupt controllers that KVM has. */
+/* Accesses by the real CPU, in ring 0: those to interrupt controllers and registers that KVM has.
+ */
 void window_cpu_init(struct depriv *d, unsigned cpu)
 {
     /* A byte each: opcode of read and write by size; RDI is the address, DX the port. */
-    static const uint8_t code[][6] = {
-        { 0x8a, 0x07, 0xe6, STUB_PORT }, { 0x66, 0x8b, 0x07, 0xe6, STUB_PORT },
-        { 0x8b, 0x07, 0xe6, STUB_PORT }, { 0x48, 0x8b, 0x07, 0xe6, STUB_PORT },
-        { 0x88, 0x07, 0xe6, STUB_PORT }, { 0x66, 0x89, 0x07, 0xe6, STUB_PORT },
-        { 0x89, 0x07, 0xe6, STUB_PORT }, { 0x48, 0x89, 0x07, 0xe6, STUB_PORT },
-        { 0xec, 0xe6, STUB_PORT },       { 0x66, 0xed, 0xe6, STUB_PORT },
-        { 0xed, 0xe6, STUB_PORT },       { 0xe6, STUB_PORT },
-        { 0xee, 0xe6, STUB_PORT },       { 0x66, 0xef, 0xe6, STUB_PORT },
-        { 0xef, 0xe6, STUB_PORT },       { 0xe6, STUB_PORT },
+    static const uint8_t code[PROXIES][STUB_BYTES] = {
+        { 0x8a, 0x07, 0xe6, STUB_PORT },
+        { 0x66, 0x8b, 0x07, 0xe6, STUB_PORT },
+        { 0x8b, 0x07, 0xe6, STUB_PORT },
+        { 0x48, 0x8b, 0x07, 0xe6, STUB_PORT },
+        { 0x88, 0x07, 0xe6, STUB_PORT },
+        { 0x66, 0x89, 0x07, 0xe6, STUB_PORT },
+        { 0x89, 0x07, 0xe6, STUB_PORT },
+        { 0x48, 0x89, 0x07, 0xe6, STUB_PORT },
+        { 0xec, 0xe6, STUB_PORT },
+        { 0x66, 0xed, 0xe6, STUB_PORT },
+        { 0xed, 0xe6, STUB_PORT },
+        { 0xe6, STUB_PORT },
+        { 0xee, 0xe6, STUB_PORT },
+        { 0x66, 0xef, 0xe6, STUB_PORT },
+        { 0xef, 0xe6, STUB_PORT },
+        { 0xe6, STUB_PORT },
+        /* mov ecx, edi; rdmsr; shl rdx, 32; or rax, rdx */
+        { 0x89, 0xf9, 0x0f, 0x32, 0x48, 0xc1, 0xe2, 32, 0x48, 0x09, 0xd0, 0xe6, STUB_PORT },
+        /* mov rdx, rax; shr rdx, 32; mov ecx, edi; wrmsr */
+        { 0x48, 0x89, 0xc2, 0x48, 0xc1, 0xea, 32, 0x89, 0xf9, 0x0f, 0x30, 0xe6, STUB_PORT },
     };
     uint8_t *page = window_page(d, WINDOW_CPUS + cpu);
 
+    _Static_assert(CPU_PAGE_PROXY + sizeof(code) <= CPU_PAGE_MC - 64, "room for a frame");
     fill_cpu(d, cpu);
     for (size_t i = 0; i < sizeof(code) / sizeof(code[0]); i++)
         memcpy(page + CPU_PAGE_PROXY + i * STUB_BYTES, code[i], sizeof(code[i]));
