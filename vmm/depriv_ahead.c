@@ -9,9 +9,11 @@
 
 #include "vmm/operand.h"
 
-#define AHEAD_STEPS 48  /* as many as an exit costs, roughly */
-#define AHEAD_LIMIT 512 /* in one exit altogether */
-#define AHEAD_BAD   -3  /* a place that did not pay so often is left alone ... */
+#define AHEAD_TICKS 128  /* of the TSC: what a step costs, roughly */
+#define AHEAD_LEAST 48   /* steps without an exit saved */
+#define AHEAD_MOST  256  /* ... also where an exit costs more: decoding comes first */
+#define AHEAD_LIMIT 1024 /* in one exit altogether */
+#define AHEAD_BAD   -3   /* a place that did not pay so often is left alone ... */
 #define AHEAD_GOOD  3
 #define AHEAD_RETRY 64   /* ... but tried again every now and then */
 #define BATCH       2048 /* instructions of code that can't run natively, before others get a turn */
@@ -128,15 +130,30 @@ static void finish(struct depriv_cpu *c)
         c->s.inhibited = false;
 }
 
+/* As many steps as an exit costs: where KVM has hardware for it, that is little. */
+static unsigned steps_of_exit(const struct depriv_cpu *c)
+{
+    uint64_t steps = c->exit_ticks / AHEAD_TICKS;
+
+    if (steps < AHEAD_LEAST)
+        return AHEAD_LEAST;
+    return steps < AHEAD_MOST ? (unsigned)steps : AHEAD_MOST;
+}
+
+/* Has it paid to go on from here so far? Places that did not are tried again now and then. */
+static bool worth_it(struct depriv_cpu *c, const int8_t *place)
+{
+    return *place > AHEAD_BAD || ++c->ahead_skipped % AHEAD_RETRY == 0;
+}
+
 void depriv_run_ahead(struct depriv_cpu *c)
 {
     int8_t *place = place_of(c);
-    unsigned since = 0;
+    bool go_on = worth_it(c, place);
+    unsigned since = 0, most = steps_of_exit(c);
 
     finish(c);
-    if (*place <= AHEAD_BAD && ++c->ahead_skipped % AHEAD_RETRY != 0)
-        return;
-    for (unsigned n = 0; n < AHEAD_LIMIT && since < AHEAD_STEPS && may_go_on(c); n++) {
+    for (unsigned n = 0; go_on && n < AHEAD_LIMIT && since < most && may_go_on(c); n++) {
         uint64_t before = c->stat.interpreted;
 
         if (kicked(c) || step(c) == INTERP_UNKNOWN)
@@ -150,9 +167,10 @@ void depriv_run_ahead(struct depriv_cpu *c)
         if (*place < AHEAD_GOOD)
             ++*place;
         place = place_of(c);
+        go_on = worth_it(c, place);
     }
     finish(c);
-    if (since >= AHEAD_STEPS && *place > AHEAD_BAD)
+    if (since >= most && *place > AHEAD_BAD)
         --*place;
 }
 

@@ -119,6 +119,7 @@ struct depriv_cpu {
     unsigned writes;
     int8_t ahead[AHEAD_PLACES]; /* whether running ahead pays, by where it begins */
     unsigned ahead_skipped;
+    uint64_t exit_ticks; /* of the TSC: the shortest way into the guest and out again, so far */
     struct depriv_stat stat;
     bool failed; /* the VM is ending because of this vCPU */
 };
