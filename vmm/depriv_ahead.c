@@ -1,6 +1,7 @@
 /*
  * Instructions carried out in the monitor: those behind a privileged one as long as that pays, code
- * that can't run natively, and single ones that the real CPU can't do.
+ * that can't run natively, and single ones that the real CPU can't do. And an access that will be
+ * made again, filled before it faults.
  */
 #include "vmm/depriv_impl.h"
 
@@ -172,6 +173,33 @@ void depriv_run_ahead(struct depriv_cpu *c)
     finish(c);
     if (since >= most && *place > AHEAD_BAD)
         --*place;
+}
+
+void depriv_remember(struct depriv_cpu *c, uint64_t address, const struct pt_access *access)
+{
+    c->retry = (struct retry){ .pending = true,
+                               .rip = c->s.rip,
+                               .cr3 = c->s.cr3,
+                               .cpl = c->s.cpl,
+                               .address = address,
+                               .access = *access };
+    memcpy(c->retry.gpr, c->s.gpr, sizeof(c->retry.gpr));
+}
+
+/*
+ * The same instruction with the same registers: it makes the same access, so the accessed and dirty
+ * bits that this sets are those that it would set. What is still refused comes as a fault again.
+ */
+void depriv_retry(struct depriv_cpu *c)
+{
+    struct retry *r = &c->retry;
+    struct pt_walk walk;
+
+    if (!r->pending || r->rip != c->s.rip || r->cr3 != c->s.cr3 || r->cpl != c->s.cpl ||
+        memcmp(r->gpr, c->s.gpr, sizeof(r->gpr)) != 0)
+        return;
+    r->pending = false;
+    (void)shadow_fault(c->d->shadow, c->cpu->id, &c->mode, gva(r->address), &r->access, &walk);
 }
 
 /* Lets a pending interrupt in, as nobody else does while KVM is not entered. */

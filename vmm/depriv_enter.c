@@ -370,6 +370,8 @@ int depriv_enter_guest(struct depriv_cpu *c, uint64_t *tsc)
     depriv_tell_writes(c);
     if (rc == -EAGAIN)
         return 1;
+    if (rc == 0)
+        depriv_retry(c);
     while (rc == 0 && shadow_enter(c->d->shadow, c->cpu->id, &flush)) {
         rc = flush_real(c, &flush);
         shadow_left(c->d->shadow, c->cpu->id, rc == 0 ? &flush : NULL);
