@@ -14,7 +14,7 @@
 #define AHEAD_LEAST 48   /* steps without an exit saved */
 #define AHEAD_MOST  256  /* ... also where an exit costs more: decoding comes first */
 #define AHEAD_LIMIT 1024 /* in one exit altogether */
-#define AHEAD_BAD   -3   /* a place that did not pay so often is left alone ... */
+#define AHEAD_BAD   (-3) /* a place that did not pay so often is left alone ... */
 #define AHEAD_GOOD  3
 #define AHEAD_RETRY 64   /* ... but tried again every now and then */
 #define BATCH       2048 /* instructions of code that can't run natively, before others get a turn */
