@@ -154,7 +154,7 @@ static void bench_chases(const struct bench_options *o)
         struct samples nested = { .n = 0 }, shadow = { .n = 0 };
         bool behind;
 
-        compare(o, &chases[i], (o->runs + 3) / 4, &nested, &shadow);
+        compare(o, &chases[i], (o->runs + 1) / 2, &nested, &shadow);
         behind = nested.n && summarize(&nested).median < summarize(&shadow).median;
         print_ratio("shadow / the better of the two", &shadow, behind ? &nested : &shadow,
                     "at most 1.03", 0, 1.03);
@@ -181,7 +181,6 @@ static void bench_hello(const struct bench_options *o)
 
 /* --- exits ------------------------------------------------------------------------------ */
 
-#define EXITS_N    1000
 #define PLACES_MAX 4096
 
 /* How often the guest left for the monitor by a trap, by where it stood. */
@@ -246,33 +245,41 @@ static bool add_exits(const struct bench_options *o, const char *program, unsign
     return fine;
 }
 
+static const struct {
+    const char *program, *name;
+    unsigned n;
+} counted[] = { { "syscalls", "a system call", 1000 },
+                { "switches", "a process switch, by a system call", 1000 },
+                { "faults", "a reflected page fault, with its second try", 1000 },
+                { "maps", "mmap of 16 pages, writes, munmap", 100 },
+                { "protects", "mprotect of 64 pages and back, writes", 100 },
+                { "forks", "fork, exit and wait", 50 } };
+
+enum { CALL, SWITCH, FAULT };
+
+#define COUNTED COUNT_OF(counted)
+
 /*
- * Exits an operation: what N more of them add, so that start and end don't count. *steady is
+ * Exits an operation: what n more of them add, so that start and end don't count. *steady is
  * without those of the guest's timer: what comes at a place less than every other time.
  */
-static double exits_each(const struct bench_options *o, const char *program, double *steady)
+static double exits_each(const struct bench_options *o, size_t which, double *steady)
 {
     struct exits *e = calloc(1, sizeof(*e));
+    const char *program = counted[which].program;
+    unsigned n = counted[which].n;
     double total = -1;
 
     *steady = -1;
-    if (e && add_exits(o, program, EXITS_N, -1, e) && add_exits(o, program, 2 * EXITS_N, 1, e)) {
-        total = e->total / EXITS_N;
+    if (e && add_exits(o, program, n, -1, e) && add_exits(o, program, 2 * n, 1, e)) {
+        total = e->total / n;
         *steady = 0;
         for (size_t i = 0; i < e->n; i++)
-            *steady += fmax(0, round(e->place[i].count / EXITS_N));
+            *steady += fmax(0, round(e->place[i].count / n));
     }
     free(e);
     return total;
 }
-
-static const struct {
-    const char *program, *name;
-} counted[] = { { "syscalls", "a system call" },
-                { "switches", "a process switch, by a system call" },
-                { "faults", "a reflected page fault, with its second try" } };
-
-#define COUNTED COUNT_OF(counted)
 
 static void bench_trap_counts(const struct bench_options *o)
 {
@@ -283,12 +290,12 @@ static void bench_trap_counts(const struct bench_options *o)
         double each[COUNTED];
 
         for (size_t k = 0; k < COUNTED; k++) {
-            sample_add(&all[k], exits_each(o, counted[k].program, &each[k]));
+            sample_add(&all[k], exits_each(o, k, &each[k]));
             sample_add(&steady[k], each[k]);
         }
-        sample_add(&cr3, each[0] < 0 || each[1] < 0 ? -1 : each[1] - each[0]);
+        sample_add(&cr3, each[CALL] < 0 || each[SWITCH] < 0 ? -1 : each[SWITCH] - each[CALL]);
     }
-    printf("shadow: exits to the monitor (%d operations less %d)\n", 2 * EXITS_N, EXITS_N);
+    puts("shadow: exits to the monitor (2 n operations less n)");
     for (size_t k = 0; k < COUNTED; k++) {
         print_row(counted[k].name, &steady[k], "");
         print_row("  with those of the guest's timer", &all[k], "");
@@ -296,7 +303,7 @@ static void bench_trap_counts(const struct bench_options *o)
     print_row("a cached CR3 switch: process switch - call", &cr3, "");
     sample_add(&one, 1);
     print_ratio("a cached CR3 switch / 1", &cr3, &one, "at most 1", 0, 1);
-    print_ratio("a reflected page fault / 1", &steady[2], &one, "at most 3", 0, 3);
+    print_ratio("a reflected page fault / 1", &steady[FAULT], &one, "at most 3", 0, 3);
 }
 
 void bench_shadow(const struct bench_options *o)
