@@ -20,7 +20,7 @@
 #define WALKS_MAX 64
 
 /* A leaf's neighbours in such an aligned group are filled with it, where they need nothing but
- * that: a fault costs as much as filling some hundred. A power of two. */
+ * that: each would cost a fault of its own. A power of two. */
 #define AROUND 32
 
 enum fill {
