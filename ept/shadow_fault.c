@@ -19,6 +19,10 @@
 /* Another vCPU can change an entry under us again and again, but not for ever by accident. */
 #define WALKS_MAX 64
 
+/* A leaf's neighbours in such an aligned group are filled with it, where they need nothing but
+ * that: each would cost a fault of its own. A power of two. */
+#define AROUND 32
+
 enum fill {
     FILL_DONE,
     FILL_AGAIN,   /* from the root on */
@@ -223,6 +227,41 @@ static void put_small(struct shadow *s, struct path *p, uint32_t entry, uint64_t
     put_leaf(s, p, entry, raw, guest);
 }
 
+/* One that is missing. A guarded frame stays so: nobody has written to it. */
+static void put_neighbour(struct shadow *s, struct path *p, uint32_t entry, uint64_t raw,
+                          uint64_t guest)
+{
+    if ((raw & LEVEL_X86_RW) && frame_guarded(s, (raw & ADDR_4K) >> PAGE_SHIFT_4K))
+        raw &= ~LEVEL_X86_RW;
+    put_leaf(s, p, entry, raw, guest);
+}
+
+/*
+ * What is next to a leaf of level 1 that was just filled for `guest`. In a piece of a large page
+ * all leaves are of the same entry. In a table of the guest those are filled that differ from it in
+ * the address alone: so they mean the same, and have their accessed bits, and the dirty bits if
+ * they become writable. A CPU could have cached them just as well.
+ */
+static void put_around(struct shadow *s, struct path *p, uint32_t leaf, uint64_t bits,
+                       uint64_t guest)
+{
+    uint32_t first = leaf & ~(AROUND - 1);
+    uint64_t table = p->walk->ref[p->walk->count - 1].at & ~UINT64_C(0xfff);
+    uint64_t to = (p->walk->output & ADDR_4K) - ((uint64_t)(leaf - first) << PAGE_SHIFT_4K);
+    _Atomic uint64_t *words = NULL;
+
+    if (page_of(s, leaf)->table)
+        words = guest_words(s, table + first % ENTRIES * 8, AROUND * 8);
+    for (unsigned n = 0; n < AROUND; n++, to += PAGE_SIZE_4K) {
+        uint64_t raw = words ? atomic_load(&words[n]) : guest;
+
+        if (entry_present(s, first + n) || (raw & ~ADDR_4K) != (guest & ~ADDR_4K) ||
+            (words && pt_entry_kind(p->space, 1, raw) != PT_ENTRY_LEAF))
+            continue;
+        put_neighbour(s, p, first + n, where(s, words ? raw & ADDR_4K : to) | bits, raw);
+    }
+}
+
 /* From the guest's leaf on. */
 static enum fill place(struct shadow *s, struct path *p, uint32_t page, unsigned rights)
 {
@@ -260,6 +299,8 @@ static enum fill place(struct shadow *s, struct path *p, uint32_t page, unsigned
     }
     entry = entry_of(page, 1, p->address);
     put_small(s, p, entry, where(s, p->walk->output & ADDR_4K) | bits, guest);
+    if (p->changed)
+        put_around(s, p, entry, bits, guest);
     return FILL_DONE;
 }
 

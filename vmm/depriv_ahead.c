@@ -1,6 +1,7 @@
 /*
  * Instructions carried out in the monitor: those behind a privileged one as long as that pays, code
- * that can't run natively, and single ones that the real CPU can't do.
+ * that can't run natively, and single ones that the real CPU can't do. And an access that will be
+ * made again, filled before it faults.
  */
 #include "vmm/depriv_impl.h"
 
@@ -9,8 +10,10 @@
 
 #include "vmm/operand.h"
 
-#define AHEAD_STEPS 48   /* as many as an exit costs, roughly */
-#define AHEAD_LIMIT 512  /* in one exit altogether */
+#define AHEAD_TICKS 128  /* of the TSC: what a step costs, roughly */
+#define AHEAD_LEAST 48   /* steps without an exit saved */
+#define AHEAD_MOST  256  /* ... also where an exit costs more: decoding comes first */
+#define AHEAD_LIMIT 1024 /* in one exit altogether */
 #define AHEAD_BAD   (-3) /* a place that did not pay so often is left alone ... */
 #define AHEAD_GOOD  3
 #define AHEAD_RETRY 64   /* ... but tried again every now and then */
@@ -144,15 +147,30 @@ static bool owes_interrupts(struct depriv_cpu *c, uint64_t flags_before)
     return c->closed >= CLOSED_MAX && c->s.rflags & CPU_IF && !c->s.inhibited;
 }
 
+/* As many steps as an exit costs: where KVM has hardware for it, that is little. */
+static unsigned steps_of_exit(const struct depriv_cpu *c)
+{
+    uint64_t steps = c->exit_ticks / AHEAD_TICKS;
+
+    if (steps < AHEAD_LEAST)
+        return AHEAD_LEAST;
+    return steps < AHEAD_MOST ? (unsigned)steps : AHEAD_MOST;
+}
+
+/* Has it paid to go on from here so far? Places that did not are tried again now and then. */
+static bool worth_it(struct depriv_cpu *c, const int8_t *place)
+{
+    return *place > AHEAD_BAD || ++c->ahead_skipped % AHEAD_RETRY == 0;
+}
+
 void depriv_run_ahead(struct depriv_cpu *c)
 {
     int8_t *place = place_of(c);
-    unsigned since = 0;
+    bool go_on = worth_it(c, place);
+    unsigned since = 0, most = steps_of_exit(c);
 
     finish(c);
-    if (*place <= AHEAD_BAD && ++c->ahead_skipped % AHEAD_RETRY != 0)
-        return;
-    for (unsigned n = 0; n < AHEAD_LIMIT && since < AHEAD_STEPS && may_go_on(c); n++) {
+    for (unsigned n = 0; go_on && n < AHEAD_LIMIT && since < most && may_go_on(c); n++) {
         uint64_t before = c->stat.interpreted, flags = c->s.rflags;
 
         if (kicked(c) || step(c) == INTERP_UNKNOWN || owes_interrupts(c, flags))
@@ -166,10 +184,38 @@ void depriv_run_ahead(struct depriv_cpu *c)
         if (*place < AHEAD_GOOD)
             ++*place;
         place = place_of(c);
+        go_on = worth_it(c, place);
     }
     finish(c);
-    if (since >= AHEAD_STEPS && *place > AHEAD_BAD)
+    if (since >= most && *place > AHEAD_BAD)
         --*place;
+}
+
+void depriv_remember(struct depriv_cpu *c, uint64_t address, const struct pt_access *access)
+{
+    c->retry = (struct retry){ .pending = true,
+                               .rip = c->s.rip,
+                               .cr3 = c->s.cr3,
+                               .cpl = c->s.cpl,
+                               .address = address,
+                               .access = *access };
+    memcpy(c->retry.gpr, c->s.gpr, sizeof(c->retry.gpr));
+}
+
+/*
+ * The same instruction with the same registers: it makes the same access, so the accessed and dirty
+ * bits that this sets are those that it would set. What is still refused comes as a fault again.
+ */
+void depriv_retry(struct depriv_cpu *c)
+{
+    struct retry *r = &c->retry;
+    struct pt_walk walk;
+
+    if (!r->pending || r->rip != c->s.rip || r->cr3 != c->s.cr3 || r->cpl != c->s.cpl ||
+        memcmp(r->gpr, c->s.gpr, sizeof(r->gpr)) != 0)
+        return;
+    r->pending = false;
+    (void)shadow_fault(c->d->shadow, c->cpu->id, &c->mode, gva(r->address), &r->access, &walk);
 }
 
 /* Lets a pending interrupt in, as nobody else does while KVM is not entered. */

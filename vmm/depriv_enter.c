@@ -362,6 +362,17 @@ int depriv_ready(struct depriv_cpu *c)
     return rc;
 }
 
+static int run_guest(struct depriv_cpu *c, uint64_t *tsc)
+{
+    uint64_t enter = vm_tsc(), ticks;
+    int rc = vcpu_kvm_run(c->cpu, tsc);
+
+    ticks = *tsc - enter;
+    if (rc == 0 && (c->exit_ticks == 0 || ticks < c->exit_ticks))
+        c->exit_ticks = ticks;
+    return rc;
+}
+
 int depriv_enter_guest(struct depriv_cpu *c, uint64_t *tsc)
 {
     struct shadow_flush flush;
@@ -370,6 +381,8 @@ int depriv_enter_guest(struct depriv_cpu *c, uint64_t *tsc)
     depriv_tell_writes(c);
     if (rc == -EAGAIN)
         return 1;
+    if (rc == 0)
+        depriv_retry(c);
     while (rc == 0 && shadow_enter(c->d->shadow, c->cpu->id, &flush)) {
         rc = flush_real(c, &flush);
         shadow_left(c->d->shadow, c->cpu->id, rc == 0 ? &flush : NULL);
@@ -389,5 +402,5 @@ int depriv_enter_guest(struct depriv_cpu *c, uint64_t *tsc)
         c->kick_later = false;
         __atomic_store_n(&c->cpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
     }
-    return rc < 0 ? rc : vcpu_kvm_run(c->cpu, tsc);
+    return rc < 0 ? rc : run_guest(c, tsc);
 }

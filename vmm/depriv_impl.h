@@ -90,6 +90,16 @@ struct soft_tlb {
     gpa_t at;
 };
 
+/* A #PF that the guest got: its handler is likely to return to the same access. */
+struct retry {
+    bool pending;
+    uint64_t rip, cr3;
+    unsigned cpl;
+    uint64_t gpr[CPU_GPRS];
+    uint64_t address;
+    struct pt_access access;
+};
+
 #define WRITTEN_PAGES 16
 
 #define AHEAD_PLACES 256
@@ -115,13 +125,15 @@ struct depriv_cpu {
     bool kick_later;      /* a kick came while the window's code ran */
     unsigned null_data;   /* which of DS, ES, FS, GS were null when it was entered */
 
+    struct retry retry;
     uint64_t agreed_rip, agreed_at; /* where the shadow needed nothing, last time */
     struct soft_tlb tlb[SOFT_TLB];
     gpa_t written[WRITTEN_PAGES]; /* by the interpreter; the shadow is not told yet */
     unsigned writes;
     int8_t ahead[AHEAD_PLACES]; /* whether running ahead pays, by where it begins */
     unsigned ahead_skipped;
-    unsigned closed; /* how often interrupts were closed since KVM could deliver one */
+    unsigned closed;     /* how often interrupts were closed since KVM could deliver one */
+    uint64_t exit_ticks; /* of the TSC: the shortest way into the guest and out again, so far */
     struct depriv_stat stat;
     bool failed; /* the VM is ending because of this vCPU */
 };
@@ -262,6 +274,11 @@ void depriv_unreadable(struct depriv_cpu *c, uint64_t address, const struct pt_a
 
 /* Interprets on from RIP as long as it pays. */
 void depriv_run_ahead(struct depriv_cpu *c);
+/* A #PF is about to be delivered to the guest, for this access. */
+void depriv_remember(struct depriv_cpu *c, uint64_t address, const struct pt_access *access);
+/* Before the guest is entered, with its root: fills what the handler supplied, if the guest is to
+ * make that access again. */
+void depriv_retry(struct depriv_cpu *c);
 /* Interprets code that can't run natively, for a while. */
 void depriv_interpret(struct depriv_cpu *c);
 /* One instruction that the real CPU can't do though the guest may. */

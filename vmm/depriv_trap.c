@@ -280,6 +280,7 @@ static void page_fault(struct depriv_cpu *c, uint64_t error, uint64_t address)
     case SHADOW_FILLED:
         break;
     case SHADOW_REFUSED:
+        depriv_remember(c, address, &access);
         refused(c, address, &walk);
         depriv_run_ahead(c);
         break;

@@ -153,6 +153,57 @@ static void test_accessed_and_dirty(void **state)
     assert_true(*sim_entry(&sim, CR3, VA, 2) & A);
 }
 
+/* A fault brings in the neighbours that are as it is, and none for which a CPU would have had to
+ * set a bit, that means something else, or whose entry means nothing. */
+static void test_around(void **state)
+{
+    static const uint64_t flags[] = {
+        ALL | A | D,   ALL | A | D,      ALL | A, ALL,
+        P | U | A | D, ALL | A | D | NX, 0,       ALL | A | D | UINT64_C(1) << 51
+    };
+
+    (void)state;
+    begin(256, 1);
+    for (uint64_t i = 0; i < 8; i++)
+        put(CR3, VA + i * 4096, 1, flags[i] ? (PAGE + i * 4096) | flags[i] : 0);
+    put(CR3, VA - 8 * 4096, 1, (PAGE + 8 * 4096) | ALL | A | D); /* of another group */
+    goes(0, VA, PT_WRITE, PAGE, 1);
+    goes(0, VA + 4096, PT_WRITE, PAGE + 4096, 0);
+    for (uint64_t i = 2; i < 6; i++)
+        goes(0, VA + i * 4096, PT_READ, PAGE + i * 4096, 1);
+    assert_false(*sim_entry(&sim, CR3, VA + 2 * 4096, 1) & D);
+    assert_int_equal(tried(0, VA + 5 * 4096, PT_EXEC), SHADOW_REFUSED);
+    assert_int_equal(tried(0, VA + 6 * 4096, PT_READ), SHADOW_REFUSED);
+    assert_int_equal(tried(0, VA + 7 * 4096, PT_READ), SHADOW_REFUSED);
+    goes(0, VA - 8 * 4096, PT_READ, PAGE + 8 * 4096, 1);
+    /* They go with what they were made of. */
+    put(CR3, VA + 4096, 1, 0);
+    sim_invlpg(&sim, 0, VA + 4096);
+    assert_int_equal(tried(0, VA + 4096, PT_READ), SHADOW_REFUSED);
+}
+
+/* A table among the neighbours stays read-only. */
+static void test_around_table(void **state)
+{
+    uint64_t table;
+
+    (void)state;
+    begin(256, 1);
+    put(CR3, VA, 1, PAGE | ALL | A | D);
+    goes(0, VA, PT_READ, PAGE, 1);
+    rounds(ROUNDS);
+    table = *sim_entry(&sim, CR3, VA, 2) & ADR;
+    put(CR3, HALF + 4096, 1, table | P | W | A | D);
+    put(CR3, HALF, 1, PAGE | P | W | A | D);
+    be(0, CR3, false);
+    rounds(ROUNDS);
+    goes(0, HALF, PT_WRITE, PAGE, 1);
+    goes(0, HALF + 4096, PT_READ, table, 0);
+    assert_int_equal(stats().unsyncs, 0);
+    goes(0, HALF + 4096, PT_WRITE, table, 1);
+    assert_int_equal(stats().unsyncs, 1);
+}
+
 static void test_agrees(void **state)
 {
     struct pt_access access = { .op = PT_READ, .user = true };
@@ -217,8 +268,9 @@ static void test_gib(void **state)
     goes(0, HALF + PAGE, PT_WRITE, PAGE, 1);
     goes(0, HALF + PAGE + 4096, PT_WRITE, PAGE + 4096, 0);
     goes(0, HALF + 0x8000, PT_WRITE, 0x8000, 1);
-    goes(0, HALF + 0x9000, PT_WRITE, 0x9000, 1); /* 4 KiB, beside CR3 */
-    goes(0, HALF + CR3, PT_READ, CR3, 1);
+    goes(0, HALF + 0x9000, PT_WRITE, 0x9000, 0); /* 4 KiB, beside CR3: filled with it */
+    goes(0, HALF + 0x20000, PT_WRITE, 0x20000, 1);
+    goes(0, HALF + CR3, PT_READ, CR3, 0);
     assert_int_equal(stats().unsyncs, 0);
     goes(0, HALF + CR3, PT_WRITE, CR3, 1);
     assert_int_equal(stats().unsyncs, 1);
@@ -362,6 +414,8 @@ int main(void)
         CASE(test_stale_until_invalidated),
         CASE(test_full_table),
         CASE(test_accessed_and_dirty),
+        CASE(test_around),
+        CASE(test_around_table),
         CASE(test_agrees),
         CASE(test_large),
         CASE(test_gib),
