@@ -208,6 +208,19 @@ void depriv_kick_others(struct depriv_cpu *c);
 /* After KVM_RUN: what came. As depriv_round(). */
 int depriv_after_run(struct depriv_cpu *c, int rc);
 
+/* The general registers of c->s from the real ones. */
+void depriv_take_general(struct depriv_cpu *c);
+
+/* --- depriv_exception.c ------------------------------------------------------------- */
+
+/* Native code met exception `vector`: its error code, and CR2 of a page fault. */
+void depriv_exception(struct depriv_cpu *c, unsigned vector, uint64_t error, uint64_t cr2);
+
+/* `insn` was carried out, and RFLAGS.TF was set before. */
+void depriv_stepped(struct depriv_cpu *c, const struct interp_insn *insn);
+
+/* --- depriv_deliver.c --------------------------------------------------------------- */
+
 /* Delivers an interrupt that the window's code or a halted vCPU met. */
 void depriv_interrupt(struct depriv_cpu *c, unsigned vector);
 
@@ -216,14 +229,8 @@ void depriv_interrupt(struct depriv_cpu *c, unsigned vector);
 void depriv_accept(struct depriv_cpu *c, unsigned vector);
 void depriv_deliver_accepted(struct depriv_cpu *c);
 
-/* `insn` was carried out, and RFLAGS.TF was set before. */
-void depriv_stepped(struct depriv_cpu *c, const struct interp_insn *insn);
-
 /* Delivers an exception to the guest; ends the VM when that is not possible. */
 void depriv_raise(struct depriv_cpu *c, const struct cpu_fault *fault);
-
-/* The general registers of c->s from the real ones. */
-void depriv_take_general(struct depriv_cpu *c);
 
 /* --- depriv_start.c ----------------------------------------------------------------- */
 
@@ -235,11 +242,19 @@ int depriv_come_back(struct depriv_cpu *c, uint64_t *tsc);
  * registers are no longer ours. It stays so until depriv_come_back(). */
 bool depriv_astray(struct depriv_cpu *c, int rc);
 
-/* --- depriv_system.c, depriv_msr.c, depriv_io.c ------------------------------------- */
+/* --- depriv_system.c, depriv_control.c, depriv_msr.c, depriv_io.c ------------------- */
 
 /* Carries out what interp_step() left to the caller. */
 enum interp_result depriv_system(struct depriv_cpu *c, const struct interp_insn *insn,
                                  struct cpu_fault *fault);
+
+/* MOV from or to a control or debug register; INTERP_SYSTEM: it is another MOV. */
+enum interp_result depriv_mov_special(struct depriv_cpu *c, const struct interp_insn *insn,
+                                      struct cpu_fault *fault);
+
+/* With all that switching paging on or off brings. 0, or -1 with *fault. */
+int depriv_set_cr0(struct depriv_cpu *c, uint64_t value, struct cpu_fault *fault);
+
 /* Forgets all translations of the interpreter, and the root when the mode changed. */
 void depriv_mode_changed(struct depriv_cpu *c);
 void depriv_flush_all(struct depriv_cpu *c);
