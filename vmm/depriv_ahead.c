@@ -197,6 +197,8 @@ void depriv_remember(struct depriv_cpu *c, uint64_t address, const struct pt_acc
                                .rip = c->s.rip,
                                .cr3 = c->s.cr3,
                                .cpl = c->s.cpl,
+                               .fs_base = c->s.seg[CPU_FS].base,
+                               .gs_base = c->s.seg[CPU_GS].base,
                                .address = address,
                                .access = *access };
     memcpy(c->retry.gpr, c->s.gpr, sizeof(c->retry.gpr));
@@ -212,6 +214,7 @@ void depriv_retry(struct depriv_cpu *c)
     struct pt_walk walk;
 
     if (!r->pending || r->rip != c->s.rip || r->cr3 != c->s.cr3 || r->cpl != c->s.cpl ||
+        r->fs_base != c->s.seg[CPU_FS].base || r->gs_base != c->s.seg[CPU_GS].base ||
         memcmp(r->gpr, c->s.gpr, sizeof(r->gpr)) != 0)
         return;
     r->pending = false;

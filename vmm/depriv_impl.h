@@ -95,7 +95,7 @@ struct retry {
     bool pending;
     uint64_t rip, cr3;
     unsigned cpl;
-    uint64_t gpr[CPU_GPRS];
+    uint64_t gpr[CPU_GPRS], fs_base, gs_base;
     uint64_t address;
     struct pt_access access;
 };

@@ -128,7 +128,9 @@ pages_nowhere:
 	mov 0x3d0(%rbx), %eax
 	inc %eax
 	must z, "no RAM elsewhere"
-	map PAGE + P + W + U + (1 << 47)	/* the highest of 48 bits: hidden with shadow paging */
+	call highest_gpa
+	mov %rax, PT
+	invlpg (%rbx)
 	cmpl $-1, (%rbx)
 	must e, "the upper half of gpa"
 	movl $0, (%rbx)
@@ -140,6 +142,19 @@ pages_nowhere:
 	must e, "2 MiB of no RAM"
 	movq $PT + P + W + U, PD
 	map PAGE + P + W + U
+	ret
+
+/* RAX: an entry for the page in the upper half of gpa, where shadow paging hides its own. */
+highest_gpa:
+	mov %rbx, %r8
+	mov $0x80000008, %eax
+	invlpg (%rbx)			/* CPUID's answer is then the monitor's, wherever it runs */
+	cpuid
+	mov %r8, %rbx
+	lea -1(%rax), %ecx
+	mov $1, %edx
+	shl %cl, %rdx
+	lea PAGE + P + W + U(%rdx), %rax
 	ret
 
 /* A table where no RAM is reads as all ones: reserved bits are set. */
