@@ -169,6 +169,8 @@ int window_create(struct depriv *d, struct error *err)
         return error_set(err, -errno, "can't map %" PRIu64 " MiB for shadow tables: %s",
                          d->hidden_size >> 20, strerror(errno));
     }
+    /* What each trap needs stays where it is; a limit that forbids it costs speed at most. */
+    (void)mlock(d->hidden, (WINDOW_CPUS + d->vm->cfg->cpus) * PAGE_SIZE_4K);
     d->pool_pages = (d->hidden_size >> PAGE_SHIFT_4K) - WINDOW_POOL;
     fill_tables(d);
     fill_idt(d);
