@@ -64,6 +64,34 @@ enum pt_fault pt_access(const struct pt_space *space, uint64_t input,
     return out->fault;
 }
 
+static bool swap(void *place, unsigned bytes, uint64_t from, uint64_t to)
+{
+    uint32_t low = (uint32_t)from;
+
+    if (bytes == 4)
+        return __atomic_compare_exchange_n((uint32_t *)place, &low, (uint32_t)to, false,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    return __atomic_compare_exchange_n((uint64_t *)place, &from, to, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_RELAXED);
+}
+
+bool pt_mark(const struct pt_walk *walk, unsigned entry_bytes, const struct pt_marker *marker)
+{
+    for (unsigned i = 0; i < walk->count; i++) {
+        const struct pt_ref *ref = &walk->ref[i];
+        void *place;
+
+        if (ref->set == 0)
+            continue;
+        place = marker->place(marker->ctx, ref->at, entry_bytes);
+        if (!place || !swap(place, entry_bytes, ref->raw, ref->raw | ref->set))
+            return false;
+        if (marker->wrote)
+            marker->wrote(marker->ctx, ref->at, entry_bytes);
+    }
+    return true;
+}
+
 const char *pt_op_name(enum pt_op op)
 {
     switch (op) {

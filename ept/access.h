@@ -39,6 +39,19 @@ enum pt_fault pt_access(const struct pt_space *space, uint64_t input,
                         const struct pt_access *access, pt_read read, void *ctx,
                         struct pt_walk *out);
 
+/*
+ * Sets the accessed and dirty bits that pt_access() found missing, each by one compare-and-swap, as
+ * hardware does. `place` gives where the entry of `bytes` at `at` lies (NULL: nowhere any more),
+ * and `wrote` is told after it was changed; it may be NULL. False: an entry isn't any more what the
+ * walk read, and the access is to be tried again.
+ */
+struct pt_marker {
+    void *(*place)(void *ctx, uint64_t at, unsigned bytes);
+    void (*wrote)(void *ctx, uint64_t at, unsigned bytes);
+    void *ctx;
+};
+bool pt_mark(const struct pt_walk *walk, unsigned entry_bytes, const struct pt_marker *marker);
+
 /* "read", "write" or "execute"; never NULL. */
 const char *pt_op_name(enum pt_op op);
 

@@ -52,23 +52,25 @@ static int read_guest(void *ctx, uint64_t at, unsigned size, uint64_t *raw)
     return 0;
 }
 
+static void *entry_place(void *ctx, uint64_t at, unsigned bytes)
+{
+    return guest_words(ctx, at, bytes);
+}
+
+static void entry_wrote(void *ctx, uint64_t at, unsigned bytes)
+{
+    const struct shadow *s = ctx;
+
+    if (s->cfg.wrote)
+        s->cfg.wrote(s->cfg.ctx, gpa(at), bytes);
+}
+
 /* 4.8 "Accessed and Dirty Flags". False: an entry isn't any more what the walk read. */
 static bool mark_used(struct shadow *s, const struct pt_walk *walk)
 {
-    for (unsigned i = 0; i < walk->count; i++) {
-        const struct pt_ref *ref = &walk->ref[i];
-        uint64_t expected = ref->raw;
-        _Atomic uint64_t *word;
+    const struct pt_marker marker = { .place = entry_place, .wrote = entry_wrote, .ctx = s };
 
-        if (ref->set == 0)
-            continue;
-        word = guest_words(s, ref->at, 8);
-        if (!word || !atomic_compare_exchange_strong(word, &expected, ref->raw | ref->set))
-            return false;
-        if (s->cfg.wrote)
-            s->cfg.wrote(s->cfg.ctx, gpa(ref->at), 8);
-    }
-    return true;
+    return pt_mark(walk, 8, &marker);
 }
 
 /* --- ours ---------------------------------------------------------------------------------- */

@@ -90,7 +90,7 @@ static json_t *row_json(struct walk *w, unsigned row)
 
 /* --- references -------------------------------------------------------------------- */
 
-static json_t *flags_json(const struct pt_space *space, const struct pt_ref *ref)
+json_t *control_entry_flags(const struct pt_space *space, const struct pt_ref *ref)
 {
     char text[PT_DESCRIBE_MAX], *rest = NULL;
     json_t *list = json_array();
@@ -122,7 +122,7 @@ static json_t *ref_json(const struct walk *w, unsigned number)
         set(object, "hva", control_hex(ref->host_at));
     set(object, "value", control_hex(ref->ref.raw));
     set(object, "sets", control_hex(ref->ref.set));
-    set(object, "flags", flags_json(space, &ref->ref));
+    set(object, "flags", control_entry_flags(space, &ref->ref));
     return object;
 }
 

@@ -122,18 +122,6 @@ static void say_state(const struct walk_shadow *w, const struct pt_access *acces
 
 /* --- JSON ------------------------------------------------------------------------------ */
 
-static json_t *flags_json(const struct pt_space *space, const struct pt_ref *ref)
-{
-    char text[PT_DESCRIBE_MAX], *rest = NULL;
-    json_t *list = json_array();
-
-    (void)pt_describe(space, ref->level, ref->raw, text, sizeof(text));
-    for (char *word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
-        if (strcmp(word, "-") != 0)
-            (void)json_array_append_new(list, json_string(word));
-    return list;
-}
-
 static json_t *entry_json(const struct walk_shadow *w, const struct pt_space *space, unsigned i,
                           gva_t address)
 {
@@ -150,7 +138,7 @@ static json_t *entry_json(const struct walk_shadow *w, const struct pt_space *sp
         json_integer((json_int_t)(address.v >> level->shift & ((1u << level->bits) - 1))));
     set(object, "address", control_hex(ref->at));
     set(object, "value", control_hex(ref->raw));
-    set(object, "flags", flags_json(space, ref));
+    set(object, "flags", control_entry_flags(space, ref));
     set(object, "table", next ? control_hex(next) : json_null());
     set(object, "page", leaf ? control_number(page) : json_null());
     set(object, "gpa", leaf ? control_hex(w->walk.output & ~(page - 1)) : json_null());

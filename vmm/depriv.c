@@ -227,28 +227,8 @@ int depriv_round(struct depriv_cpu *c, uint64_t *tsc)
 void depriv_registers(const struct depriv_cpu *c, struct kvm_regs *regs, struct kvm_sregs *sregs)
 {
     const struct cpu_state *s = &c->s;
-    const uint64_t *g = s->gpr;
 
-    *regs = (struct kvm_regs){
-        .rax = g[0],
-        .rcx = g[1],
-        .rdx = g[2],
-        .rbx = g[3],
-        .rsp = g[4],
-        .rbp = g[5],
-        .rsi = g[6],
-        .rdi = g[7],
-        .r8 = g[8],
-        .r9 = g[9],
-        .r10 = g[10],
-        .r11 = g[11],
-        .r12 = g[12],
-        .r13 = g[13],
-        .r14 = g[14],
-        .r15 = g[15],
-        .rip = s->rip,
-        .rflags = s->rflags,
-    };
+    depriv_general(s, regs);
     if (c->resume) /* it stands in the middle of a KVM_RUN */
         *regs = c->cpu->run->s.regs.regs;
     *sregs = c->cpu->run->s.regs.sregs; /* APIC base, CR8 */

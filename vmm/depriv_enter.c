@@ -20,28 +20,10 @@
 
 static void load_general(struct depriv_cpu *c)
 {
-    const uint64_t *g = c->s.gpr;
+    struct kvm_regs *to = real_regs(c);
 
-    *real_regs(c) = (struct kvm_regs){
-        .rax = g[0],
-        .rcx = g[1],
-        .rdx = g[2],
-        .rbx = g[3],
-        .rsp = g[4],
-        .rbp = g[5],
-        .rsi = g[6],
-        .rdi = g[7],
-        .r8 = g[8],
-        .r9 = g[9],
-        .r10 = g[10],
-        .r11 = g[11],
-        .r12 = g[12],
-        .r13 = g[13],
-        .r14 = g[14],
-        .r15 = g[15],
-        .rip = c->s.rip,
-        .rflags = (c->s.rflags & RFLAGS_NATIVE) | 2,
-    };
+    depriv_general(&c->s, to);
+    to->rflags = (to->rflags & RFLAGS_NATIVE) | 2;
 }
 
 /* A segment as ring 3 has it: flat, with the base that counts in 64-bit mode. */

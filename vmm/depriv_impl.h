@@ -153,6 +153,33 @@ static inline struct kvm_sregs *real_sregs(struct depriv_cpu *c)
     return &c->cpu->run->s.regs.sregs;
 }
 
+/* The general registers as KVM has them. */
+static inline void depriv_general(const struct cpu_state *s, struct kvm_regs *regs)
+{
+    const uint64_t *g = s->gpr;
+
+    *regs = (struct kvm_regs){
+        .rax = g[0],
+        .rcx = g[1],
+        .rdx = g[2],
+        .rbx = g[3],
+        .rsp = g[4],
+        .rbp = g[5],
+        .rsi = g[6],
+        .rdi = g[7],
+        .r8 = g[8],
+        .r9 = g[9],
+        .r10 = g[10],
+        .r11 = g[11],
+        .r12 = g[12],
+        .r13 = g[13],
+        .r14 = g[14],
+        .r15 = g[15],
+        .rip = s->rip,
+        .rflags = s->rflags,
+    };
+}
+
 /* 64-bit code with paging: it runs on the real CPU. */
 static inline bool runs_natively(const struct cpu_state *s)
 {

@@ -42,28 +42,18 @@ static int read_entry(void *ctx, uint64_t at, unsigned size, uint64_t *raw)
     return 0;
 }
 
-/* Sets accessed and dirty bits as hardware does. False when an entry is no longer what was read. */
-static bool mark(struct depriv_cpu *c, const struct pt_walk *walk, unsigned entry_bytes)
+static void *entry_place(void *ctx, uint64_t at, unsigned bytes)
 {
-    struct memory *mem = c->d->vm->mem;
+    const struct depriv_cpu *c = ctx;
 
-    for (unsigned i = 0; i < walk->count; i++) {
-        const struct pt_ref *ref = &walk->ref[i];
-        void *host = ref->set ? memory_at(mem, gpa(ref->at), entry_bytes) : NULL;
-        uint64_t raw = ref->raw;
-        uint32_t low = (uint32_t)raw;
+    return memory_at(c->d->vm->mem, gpa(at), bytes);
+}
 
-        if (!host)
-            continue;
-        if (entry_bytes == 8
-                ? !__atomic_compare_exchange_n((uint64_t *)host, &raw, raw | ref->set, false,
-                                               __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)
-                : !__atomic_compare_exchange_n((uint32_t *)host, &low, low | (uint32_t)ref->set,
-                                               false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
-            return false;
-        memory_wrote(mem, gpa(ref->at), entry_bytes);
-    }
-    return true;
+static void entry_wrote(void *ctx, uint64_t at, unsigned bytes)
+{
+    const struct depriv_cpu *c = ctx;
+
+    memory_wrote(c->d->vm->mem, gpa(at), bytes);
 }
 
 /*
@@ -95,6 +85,7 @@ void depriv_unreadable(struct depriv_cpu *c, uint64_t address, const struct pt_a
 static int walk(struct depriv_cpu *c, uint64_t linear, const struct pt_access *access,
                 struct pt_walk *w, struct cpu_fault *fault)
 {
+    const struct pt_marker marker = { .place = entry_place, .wrote = entry_wrote, .ctx = c };
     struct x86_paging paging = { 0 };
     struct pt_space space;
 
@@ -102,7 +93,7 @@ static int walk(struct depriv_cpu *c, uint64_t linear, const struct pt_access *a
     x86_pt_space(&space, &paging);
     for (unsigned i = 0; i < ATTEMPTS; i++) {
         if (pt_access(&space, linear, access, read_entry, c, w) == PT_OK) {
-            if (mark(c, w, space.format->entry_bytes))
+            if (pt_mark(w, space.format->entry_bytes, &marker))
                 return 0;
             continue;
         }
