@@ -151,8 +151,8 @@ load helper
     need_kvm
     local signal status
     for signal in TERM INT HUP QUIT; do
-        # A background job of a script would ignore SIGINT and SIGQUIT: give them back.
-        env --default-signal=INT,QUIT "$TWOFOLD" run --name sig --timeout 60 "$KERNELS/spin.elf" \
+        # A background job of a script would ignore SIGINT and SIGQUIT, and under nohup SIGHUP: give them back.
+        env --default-signal=INT,QUIT,HUP "$TWOFOLD" run --name sig --timeout 60 "$KERNELS/spin.elf" \
             </dev/null >/dev/null 2>"$BATS_TEST_TMPDIR/err" 3>&- &
         pid=$!
         vm_pids+=("$pid")
