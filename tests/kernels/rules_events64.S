@@ -62,15 +62,18 @@
 	.code64
 	.text
 long_mode:
+#ifdef RULES_NMI
+	call nmi
+#else
 	call software
 	call fast_calls
 	call single_step
 	call debug_registers
 	call flag
 	call interrupts
-	call nmi
 	call double_faults
 	call changes
+#endif
 	jmp pass64
 
 software:
