@@ -118,7 +118,8 @@ struct depriv_cpu {
     /* The real registers belong to a KVM_RUN that is not finished (MMIO, a signal in a stub). */
     bool resume;
     bool waits_for_startup;
-    bool astray; /* see depriv_start.c */
+    unsigned nap_ns; /* between two looks for it */
+    bool astray;     /* see depriv_start.c */
     bool nmi_pending;
     uint64_t accepted[4]; /* interrupts by vector that it took and the guest has still to get */
     bool halted_real;     /* KVM has it halted */

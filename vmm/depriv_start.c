@@ -11,7 +11,10 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-#define STARTUP_NAP_NS 50000
+/* Between two looks for STARTUP, longer each time: sixty APs that look all the time would keep the
+ * CPU from which it has to come from running. */
+#define NAP_FIRST_NS 50000u
+#define NAP_MOST_NS  5000000u
 
 static int read_state(struct depriv_cpu *c, struct kvm_mp_state *mp)
 {
@@ -32,7 +35,7 @@ static int read_state(struct depriv_cpu *c, struct kvm_mp_state *mp)
  */
 int depriv_wait_for_startup(struct depriv_cpu *c, uint64_t *tsc)
 {
-    const struct timespec nap = { .tv_nsec = STARTUP_NAP_NS };
+    struct timespec nap = { 0 };
     struct kvm_mp_state mp;
     int rc;
 
@@ -47,6 +50,10 @@ int depriv_wait_for_startup(struct depriv_cpu *c, uint64_t *tsc)
         return -EINTR;
     }
     if (mp.mp_state != KVM_MP_STATE_RUNNABLE) {
+        c->nap_ns = c->nap_ns ? c->nap_ns * 2 : NAP_FIRST_NS;
+        if (c->nap_ns > NAP_MOST_NS)
+            c->nap_ns = NAP_MOST_NS;
+        nap.tv_nsec = c->nap_ns;
         (void)nanosleep(&nap, NULL);
         return 1;
     }
@@ -55,6 +62,7 @@ int depriv_wait_for_startup(struct depriv_cpu *c, uint64_t *tsc)
         return rc;
     cpu_startup(&c->s, (uint8_t)(real_sregs(c)->cs.base >> PAGE_SHIFT_4K));
     c->waits_for_startup = false;
+    c->nap_ns = 0;
     depriv_mode_changed(c);
     return 1;
 }

@@ -13,7 +13,7 @@
 #include "guest/kernel/string.h"
 
 #define STARTUP_RETRY_NS 10000000u
-#define STARTUP_LIMIT_NS 2000000000u
+#define STARTUP_LIMIT_NS 15000000000u /* sixty of them in an emulated machine take five seconds */
 
 extern const char trampoline[], trampoline_end[];
 
