@@ -238,6 +238,7 @@ sockets() {
     need_kvm
     start hung "$KERNELS/spin.elf"
     kill -STOP "$pid"
+    until [[ $(ps -o stat= "$pid") == T* ]]; do sleep 0.05; done
     [[ $(tf ps --json | json 'd[0]["state"]') == stuck ]]
     run --separate-stderr tf stop --timeout 300ms hung
     refused 124

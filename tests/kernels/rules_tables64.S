@@ -218,9 +218,11 @@ window_used:
 	to_ring3 WINDOW
 7:	came 0x80, 0, "window: INT of ring 3"
 	map PAGE + P
+	invlpg %ds:(%rbp)
 	faults 14, 3, "window: write to what is read-only", mov %al, %ds:(%rbp)
 	faults3 14, 5, "window: ring 3", mov %ds:(%rbp), %al
 	map PAGE + P + W + U + (1 << 51)
+	invlpg %ds:(%rbp)
 	faults 14, 9, "window: reserved bits", mov %ds:(%rbp), %al
 	faults 14, 0, "window: the page behind", mov %ds:0x1000(%rbp), %al
 	map PAGE + P + W + U
