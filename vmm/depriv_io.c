@@ -3,8 +3,6 @@
  */
 #include "vmm/depriv_impl.h"
 
-#include <string.h>
-
 #define TSS_IO_MAP 0x66
 #define IO_ROUNDS  1024 /* of a REP, before others get a turn */
 
@@ -35,7 +33,6 @@ static void port_access(struct depriv_cpu *c, uint16_t port, unsigned size, uint
                         bool write)
 {
     struct bus *bus = c->d->vm->bus;
-
     struct exit_record rec = { .tsc = vm_tsc(),
                                .reason = KVM_EXIT_IO,
                                .addr = port,

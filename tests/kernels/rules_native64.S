@@ -1,13 +1,6 @@
 /* CR0.TS, CR0.EM and CR4.TSD: what native code is kept from by the real registers alone. */
 #include "tests/kernels/rules.inc"
 
-	.macro with_cr0 set, clear
-	mov %cr0, %rax
-	or $\set, %eax
-	and $~\clear, %eax
-	mov %rax, %cr0
-	.endm
-
 	.code64
 	.text
 long_mode:

@@ -1,13 +1,6 @@
 /* What rings 0 and 3 may do, and which fault has what they may not. */
 #include "tests/kernels/rules.inc"
 
-	.macro with_cr0 set, clear
-	mov %cr0, %rax
-	or $\set, %eax
-	and $~\clear, %eax
-	mov %rax, %cr0
-	.endm
-
 	.macro in_and_call
 	in $0x84, %al
 	int $0x80
