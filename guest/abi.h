@@ -95,4 +95,67 @@ struct tf_process {
 #define TF_EXIT_PANIC       126
 #define TF_EXIT_FAULT_BASE  64
 
+/*
+ * The DMA test device: QEMU's `edu` (1234:11e8), register for register, with MSI as there, and two
+ * things more, which it has when TF_EDU_FEATURES is not zero: memory of its own that a CPU can
+ * reach (BAR 2), and page requests.
+ *
+ * A transfer: SOURCE, DESTINATION, COUNT, then COMMAND with TF_EDU_START; START reads as 1 until it
+ * is over. Addresses on the device's side begin at TF_EDU_BUFFER and end after 4096 bytes.
+ */
+#define TF_EDU_VENDOR 0x1234u
+#define TF_EDU_DEVICE 0x11e8u
+
+#define TF_EDU_ID          0x00u /* 0x010000ed */
+#define TF_EDU_LIVE        0x04u /* reads as the inverse of what was written */
+#define TF_EDU_FACTORIAL   0x08u
+#define TF_EDU_STATUS      0x20u
+#define TF_EDU_IRQ_STATUS  0x24u
+#define TF_EDU_IRQ_RAISE   0x60u /* or-ed into IRQ_STATUS */
+#define TF_EDU_IRQ_ACK     0x64u
+#define TF_EDU_SOURCE      0x80u /* 64 bits each, from here on */
+#define TF_EDU_DESTINATION 0x88u
+#define TF_EDU_COUNT       0x90u
+#define TF_EDU_COMMAND     0x98u
+
+#define TF_EDU_START       1u /* COMMAND */
+#define TF_EDU_FROM_DEVICE 2u /* device to memory; else memory to device */
+#define TF_EDU_INTERRUPT   4u /* IRQ_STATUS gets TF_EDU_DONE at the end */
+#define TF_EDU_DONE        0x100u
+
+#define TF_EDU_BUFFER 0x40000u
+#define TF_EDU_BYTES  4096u
+
+/* Ours from here on; QEMU's device reads as all ones or zero there. */
+#define TF_EDU_FEATURES     0xa0u /* TF_EDU_HAS_*, in the low half; TF_EDU_MAGIC in the high one */
+#define TF_EDU_MAGIC        0x7f01d0edu
+#define TF_EDU_RESULT       0xa8u /* of the last transfer: 0, or an enum tf_edu_error */
+#define TF_EDU_DEVICE_BYTES 0xb0u /* of BAR 2 */
+/*
+ * Page requests. While REQUEST_CONTROL has TF_EDU_REQUESTS_ON, a transfer that meets an unmapped
+ * page stops there, puts its iova and what it wanted into REQUEST_ADDR (bit 0: to write), sets
+ * TF_EDU_REQUEST in IRQ_STATUS and interrupts. The driver makes the page ready and writes
+ * REQUEST_ANSWER: 1 tries again, 2 fails the transfer.
+ */
+#define TF_EDU_REQUEST_CONTROL 0xb8u
+#define TF_EDU_REQUEST_ADDR    0xc0u
+#define TF_EDU_REQUEST_ANSWER  0xc8u
+#define TF_EDU_REQUESTS        0xd0u /* how many there were */
+#define TF_EDU_REQUESTS_ON     1u
+#define TF_EDU_REQUEST         0x200u
+/* A transfer inside the device: its buffer to or from its own memory (BAR 2) at DEVICE_OFFSET. */
+#define TF_EDU_DEVICE_OFFSET 0xd8u
+#define TF_EDU_OWN_MEMORY    8u /* COMMAND: the device's side is BAR 2 at the given offset */
+
+#define TF_EDU_HAS_MEMORY   1u
+#define TF_EDU_HAS_REQUESTS 2u
+
+enum tf_edu_error {
+    TF_EDU_OK,
+    TF_EDU_FAULT,     /* the IOMMU, or no memory there */
+    TF_EDU_NO_MASTER, /* bus master is off */
+    TF_EDU_BAD_RANGE, /* the device's side of the transfer is out of range */
+    TF_EDU_REFUSED,   /* a page request was answered by 2 */
+};
+
 #endif

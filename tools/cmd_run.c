@@ -11,6 +11,7 @@
 
 #include "tools/command.h"
 #include "tools/parse.h"
+#include "tools/run_devices.h"
 #include "tools/run_memory.h"
 #include "vmm/control.h"
 #include "vmm/vm.h"
@@ -45,6 +46,12 @@ static const char help[] =
     "  --lock                populate and lock all of guest memory at the start\n"
     "  --numa POLICY[=RANGE] on which nodes: local, bind:NODES, interleave:NODES,\n"
     "                        preferred:NODE, as in bind:0,2-3\n"
+    "  --disk FILE[,ro][,direct]  a disk (virtio-blk) on a raw file\n"
+    "  --rng                 a source of random numbers (virtio-rng)\n"
+    "  --edu                 a device that does DMA on demand, for tests\n"
+    "  --iommu               an IOMMU (virtio-iommu) before the devices above\n"
+    "  --vfio BDF[,iova=RANGE]  a device of this machine, as in 0000:00:04.0; it reaches\n"
+    "                        guest memory, or only RANGE of it\n"
     "  --timeout TIME        end the VM after that time, like 10, 500ms, 2m (status 124)\n"
     "  --trace[=FILE]        a line for each exit to the monitor (default stderr)\n"
     "  -h, --help            this text\n"
@@ -91,6 +98,11 @@ static const struct option options[] = {
     { "fault-around", required_argument, NULL, OPT_FAULT_AROUND },
     { "lock", no_argument, NULL, OPT_LOCK },
     { "numa", required_argument, NULL, OPT_NUMA },
+    { "disk", required_argument, NULL, OPT_DISK },
+    { "rng", no_argument, NULL, OPT_RNG },
+    { "edu", no_argument, NULL, OPT_EDU },
+    { "iommu", no_argument, NULL, OPT_IOMMU },
+    { "vfio", required_argument, NULL, OPT_VFIO },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "trace", optional_argument, NULL, OPT_TRACE },
     { "help", no_argument, NULL, 'h' },
@@ -132,7 +144,7 @@ static int parse_console(struct run_options *o, const char *text, struct error *
     return 0;
 }
 
-static int set_option(struct run_options *o, int opt, const char *value, struct error *err)
+static int set_option(struct run_options *o, int opt, char *value, struct error *err)
 {
     uint64_t n;
     int code = 0;
@@ -168,7 +180,8 @@ static int set_option(struct run_options *o, int opt, const char *value, struct 
         o->trace_path = value;
         break;
     default:
-        return run_memory_option(&o->cfg, opt, value, err);
+        code = run_devices_option(&o->cfg.devices, opt, value, err);
+        return code == -ENOENT ? run_memory_option(&o->cfg, opt, value, err) : code;
     }
     return code;
 }

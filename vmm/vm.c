@@ -149,6 +149,8 @@ static int devices_create(struct vm *vm, struct error *err)
     if (rc == 0)
         rc = mailbox_create(&vm->mailbox, vm->bus, vm->mem, mail, err);
     if (rc == 0)
+        rc = vm_devices_create(&vm->devices, vm, err);
+    if (rc == 0)
         console_on_input(vm->con, console_typed, console_left, vm);
     return rc;
 }
@@ -267,6 +269,7 @@ void vm_destroy(struct vm *vm)
     free(vm->vcpu);
     depriv_destroy(vm->depriv);
     vm_events_stop(vm);
+    vm_devices_destroy(vm->devices);
     mailbox_destroy(vm->mailbox);
     pv_port_destroy(vm->pv);
     pit_destroy(vm->pit);
@@ -346,6 +349,11 @@ struct track *vm_track(struct vm *vm)
 struct mailbox *vm_mailbox(struct vm *vm)
 {
     return vm->mailbox;
+}
+
+struct vm_devices *vm_pci_devices(struct vm *vm)
+{
+    return vm->devices;
 }
 
 struct bus *vm_bus(struct vm *vm)

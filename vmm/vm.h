@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "vmm/device_config.h"
 #include "vmm/error.h"
 #include "vmm/memory.h"
 #include "vmm/numa.h"
@@ -43,6 +44,7 @@ struct vm_config {
     enum mem_backing backing;
     struct pages_config pages;
     struct numa_config numa;
+    struct devices_config devices;
     enum console_kind console;
     const char *console_path; /* for CONSOLE_FILE */
     double timeout_s;         /* 0: none */
@@ -86,6 +88,7 @@ struct vcpu_stat {
 };
 
 struct vm;
+struct vm_devices;
 struct mailbox;
 
 /*
@@ -134,6 +137,7 @@ struct track *vm_track(struct vm *vm);
 struct mailbox *vm_mailbox(struct vm *vm);
 struct bus *vm_bus(struct vm *vm);
 struct console *vm_console(struct vm *vm);
+struct vm_devices *vm_pci_devices(struct vm *vm);
 struct io_loop *vm_loop(struct vm *vm);
 
 /* The counters of one vCPU; safe while it runs. -EINVAL when there is no such vCPU. */

@@ -20,6 +20,7 @@
 #include "vmm/kvm.h"
 #include "vmm/thread_faults.h"
 #include "vmm/vm.h"
+#include "vmm/vm_devices.h"
 
 /* Wakes a vCPU thread out of KVM_RUN; its handler does nothing. */
 #define VCPU_KICK_SIGNAL SIGUSR1
@@ -78,6 +79,7 @@ struct vm {
     struct pit *pit;
     struct pv_port *pv;
     struct mailbox *mailbox;
+    struct vm_devices *devices;
     struct end_hook end_hook;
     struct boot_entry entry;
     struct vcpu *vcpu;

@@ -1,0 +1,31 @@
+/*
+ * What a device may reach. Without an IOMMU, or for a device that does not stand behind it, an iova
+ * is a gpa and everything is reachable; dma_map() hides the difference.
+ */
+#ifndef GUEST_KERNEL_DMA_H
+#define GUEST_KERNEL_DMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "guest/kernel/pci.h"
+
+#define DMA_READ  1u /* by the device */
+#define DMA_WRITE 2u
+
+/* Finds the virtio-iommu and attaches each endpoint behind it to a domain of its own, with nothing
+ * mapped. After pci_init(). */
+void dma_init(void);
+
+/* True when the device stands behind the IOMMU. */
+bool dma_translated(const struct pci_device *d);
+
+/* Lets the device reach [gpa, gpa + len), which need not be aligned (whole pages are given): the
+ * iova of its first byte, or 0 with *error set. */
+uint64_t dma_map(struct pci_device *d, uint64_t gpa, uint64_t len, unsigned access, int *error);
+/* At an iova of the caller's choice (page-aligned, as gpa and len). */
+int dma_map_at(struct pci_device *d, uint64_t iova, uint64_t gpa, uint64_t len, unsigned access);
+int dma_unmap(struct pci_device *d, uint64_t iova, uint64_t len);
+
+#endif

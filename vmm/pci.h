@@ -1,0 +1,130 @@
+/*
+ * PCI: a host bridge with bus 0, which holds emulated and passed-through devices alike
+ * (docs/devices.md). Config space by ports 0xcf8/0xcfc and by ECAM; BARs, capabilities, MSI, MSI-X
+ * and INTx are handled here, so that a device has only its registers.
+ *
+ * Threads: config and BAR accesses come from vCPU threads, several at a time. pci.c serves one
+ * config access at a time, under its lock; BAR handlers run without it and may call pci_notify().
+ */
+#ifndef TWOFOLD_VMM_PCI_H
+#define TWOFOLD_VMM_PCI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/bus.h"
+#include "vmm/devices.h"
+#include "vmm/error.h"
+
+/* Where devices are (docs/memory-map.md). */
+#define PCI_MMIO_BASE UINT64_C(0xc0000000) /* 32-bit BARs, to PCI_ECAM_BASE */
+#define PCI_ECAM_BASE UINT64_C(0xe0000000) /* 1 MiB: bus 0 */
+#define PCI_ECAM_SIZE UINT64_C(0x00100000)
+#define PCI_PIO_BASE  0xc000u /* I/O BARs, to 0xffff */
+
+#define PCI_BARS                    6
+#define PCI_ROM                     6 /* the expansion ROM's number among BARs: never decoded here */
+#define PCI_CONFIG                  4096u
+#define PCI_DEVFN(device, function) (((device) << 3) | (function))
+
+/* A message-signalled interrupt on its way: KVM_SIGNAL_MSI in a VM, a recorder in a unit test. */
+struct msi_message {
+    uint64_t address;
+    uint32_t data;
+    uint16_t requester; /* bus << 8 | devfn */
+};
+struct msi_sink {
+    void (*send)(void *ctx, const struct msi_message *message);
+    void *ctx;
+};
+
+struct pci_bar {
+    uint64_t size;           /* a power of two, at least 16 (memory) or 4 (I/O); 0: there is none */
+    bool io, wide, prefetch; /* wide: 64 bits, takes the next BAR's place too */
+    uint64_t address;        /* as the guest set it; valid while `decoded` */
+    bool decoded;
+};
+
+/* What a device does. All may be NULL. `dev` is pci_function.dev. */
+struct pci_ops {
+    uint64_t (*bar_read)(void *dev, unsigned bar, uint64_t offset, unsigned size);
+    void (*bar_write)(void *dev, unsigned bar, uint64_t offset, unsigned size, uint64_t value);
+    /* A BAR's decoding came, went or moved: see function->bar[bar]. Under the config lock. */
+    void (*bar_placed)(void *dev, unsigned bar);
+    /* After a config write took effect in `config`; and before a read, to refresh it. Both under
+     * the config lock, with an access that lies inside of one dword. */
+    void (*config_written)(void *dev, unsigned offset, unsigned size);
+    void (*config_read)(void *dev, unsigned offset, unsigned size);
+    /* MSI or MSI-X: the message, mask or enabling of `vector` changed (UINT_MAX: of all). Under the
+     * config lock. */
+    void (*vectors_changed)(void *dev, unsigned vector);
+};
+
+enum pci_interrupts { PCI_NONE, PCI_INTX, PCI_MSI, PCI_MSIX };
+
+/*
+ * One function. A device embeds it, fills what is marked, adds capabilities and BARs, and calls
+ * pci_add(). `config` holds the registers as the guest reads them, `writable` the bits that it may
+ * change, `clear` those that a 1 clears. Only under the config lock once the VM runs.
+ */
+struct pci_function {
+    const struct pci_ops *ops; /* filled by the device */
+    void *dev;                 /* filled by the device */
+    const char *name;          /* filled by the device: "virtio-blk" */
+    struct pci *pci;
+    uint8_t devfn;
+    uint8_t config[PCI_CONFIG], writable[PCI_CONFIG], clear[PCI_CONFIG];
+    struct pci_bar bar[PCI_BARS];
+    struct pci_msix *msix;                /* NULL: none */
+    unsigned msi_cap, msix_cap, next_cap; /* offsets in config */
+    bool intx;                            /* the line's level as the device wants it */
+    uint64_t raised[4];                   /* interrupts sent, by enum pci_interrupts */
+};
+
+struct pci;
+
+/* The host bridge, on both buses. `intx` drives GSI 16 + n for INTA..INTD; msi as above. */
+int pci_create(struct pci **out, struct bus *bus, struct irq_line intx, struct msi_sink msi,
+               uint64_t wide_base, uint64_t wide_size, struct error *err);
+void pci_destroy(struct pci *pci);
+
+/* Fills the header: ids, class (24 bits: base, sub, interface), command and status. */
+void pci_header(struct pci_function *f, uint16_t vendor, uint16_t device, uint32_t class,
+                uint8_t revision, uint16_t subvendor, uint16_t subsystem);
+void pci_add_bar(struct pci_function *f, unsigned bar, uint64_t size, bool io, bool wide,
+                 bool prefetch);
+
+/* Reserves `size` bytes for a capability (size includes the two of its head); its offset. Express
+ * ones come after 0x100 and are the caller's own. 0: no room. */
+unsigned pci_add_cap(struct pci_function *f, uint8_t id, unsigned size);
+int pci_add_msi(struct pci_function *f);
+int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint64_t table,
+                 uint64_t pending);
+void pci_use_intx(struct pci_function *f); /* INTA for function 0, and so on */
+
+/*
+ * Puts the function on the bus. devfn < 0: the next free device number. BARs get addresses, as
+ * firmware would give them; decoding stays off until the guest asks. `f` stays the device's.
+ */
+int pci_add(struct pci *pci, struct pci_function *f, int devfn, struct error *err);
+
+/* Which kind of interrupt the guest has enabled. Any thread. */
+enum pci_interrupts pci_interrupt_kind(const struct pci_function *f);
+
+/* Raises `vector` by MSI-X or MSI, or asserts INTx; true when something was sent. A masked vector
+ * becomes pending. Any thread. */
+bool pci_notify(struct pci_function *f, unsigned vector);
+void pci_intx_set(struct pci_function *f, bool level);
+
+/* The message of `vector`, for irqfd routes. False when it is masked or not enabled. */
+bool pci_message(struct pci_function *f, unsigned vector, struct msi_message *out);
+
+/* True while the guest lets the device be a bus master: no DMA without. Any thread. */
+bool pci_bus_master(const struct pci_function *f);
+
+/* 8086:0d57 and so on as the guest sees them; the n-th function, or NULL. Before the VM runs, or on
+ * the I/O thread. */
+const struct pci_function *pci_at(const struct pci *pci, size_t n);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * The PCI devices of a VM: made in the order of the command line, freed together.
+ */
+#ifndef TWOFOLD_VMM_VM_DEVICES_H
+#define TWOFOLD_VMM_VM_DEVICES_H
+
+#include "vmm/device_config.h"
+#include "vmm/error.h"
+
+struct vm;
+struct vm_devices;
+
+/* The host bridge, the IOMMU if one was asked for, and the devices. The VM's memory, buses, I/O
+ * loop and interrupt controllers exist; no vCPU does. */
+int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err);
+
+/* No vCPU and no I/O thread runs any more. NULL is fine. */
+void vm_devices_destroy(struct vm_devices *d);
+
+struct pci;
+struct iommu;
+struct pci *vm_devices_pci(struct vm_devices *d);
+struct iommu *vm_devices_iommu(struct vm_devices *d); /* NULL: none */
+
+#endif
