@@ -42,6 +42,8 @@ $(BUILD)/tests/unit/test_walk_view: tools/walk_grid.c tools/walk_ink.c tools/wal
 
 $(BUILD)/tests/unit/test_values: tools/parse.c tools/table.c
 
+$(BUILD)/tests/unit/test_measure_stats: tools/measure_stats.c
+
 # The oracle that the guest runs against its MMU.
 $(BUILD)/tests/unit/test_access_oracle: guest/kernel/access_oracle.c guest/kernel/access_plan.c
 
