@@ -10,6 +10,7 @@
 #include "guest/kernel/mailbox.h"
 #include "guest/kernel/mm.h"
 #include "guest/kernel/panic.h"
+#include "guest/kernel/pci.h"
 #include "guest/kernel/printk.h"
 #include "guest/kernel/smp.h"
 
@@ -165,6 +166,10 @@ void trap_dispatch(struct trap_frame *f)
     case VECTOR_SPURIOUS: /* has no EOI (Intel SDM vol. 3A, "Spurious Interrupt") */
         break;
     default:
+        if (f->vector < UINT8_MAX && pci_msi_interrupt((unsigned)f->vector)) {
+            apic_eoi();
+            break;
+        }
         printk("kernel: unexpected interrupt, vector %lu\n", f->vector);
         apic_eoi();
     }
