@@ -44,7 +44,7 @@ static int alloc_page(struct virtqueue *q)
     q->iova = gpa;
     if (q->v->translated)
         q->iova = dma_map(q->v->pci, gpa, PAGE_SIZE, DMA_READ | DMA_WRITE, &rc);
-    if (rc) {
+    if (!q->iova) {
         pmm_free(gpa);
         return rc;
     }
@@ -346,10 +346,10 @@ static int64_t request_translated(struct virtqueue *q, const struct virtio_piece
     for (done = 0; done < n; done++) {
         mapped[done].addr = dma_map(d, piece[done].addr, piece[done].len,
                                     piece[done].write ? DMA_WRITE : DMA_READ, &error);
-        if (error)
+        if (!mapped[done].addr)
             break;
     }
-    rc = error ? error : request(q, mapped, n);
+    rc = done < n ? error : request(q, mapped, n);
     while (done-- > 0)
         dma_unmap(d, mapped[done].addr, mapped[done].len);
     return rc;
