@@ -34,6 +34,8 @@ enum sys_number {
     SYS_SELFTEST, /* (index, struct sys_selftest *): runs one of the kernel's checks of itself;
                    ENOENT after the last */
     SYS_EXEC,     /* (args, len): becomes that program; returns only when it can't be started */
+    SYS_BLOCK,    /* (SYS_BLOCK_* op, disk, sector, buf, sectors): see there */
+    SYS_RANDOM,   /* (buf, len): random bytes of the first virtio-rng; len, or ENODEV, EIO */
     SYS_DMA,      /* (struct sys_dma *): the DMA test device and what it may reach */
     SYS_COUNT,
 };
@@ -71,6 +73,29 @@ enum sys_fd { SYS_STDIN, SYS_STDOUT, SYS_STDERR };
 #define SYS_MAP_LARGE 2u /* 2 MiB pages: addr and len must be multiples of that, also later */
 #define SYS_MAP_LAZY  4u /* pages come when they are touched, not now */
 
+/*
+ * SYS_BLOCK: disks count from 0 in the order of the scan, sectors are of 512 bytes. `buf` is a
+ * multiple of 512, and the device reads and writes the process's own pages. ENODEV: no such disk;
+ * EINVAL: no sectors, or beyond the end; EROFS; EIO: the device failed. A transfer that fails may
+ * have been made in part.
+ */
+enum sys_block_op {
+    SYS_BLOCK_SIZE,  /* sectors of the disk; its struct sys_disk to `buf`, unless that is 0 */
+    SYS_BLOCK_READ,  /* sectors to `buf`; how many */
+    SYS_BLOCK_WRITE, /* the other way */
+    SYS_BLOCK_FLUSH, /* what was written before lasts now; 0 */
+};
+
+#define SYS_SECTOR_SIZE 512u
+
+struct sys_disk {
+    uint64_t sectors;
+    uint32_t read_only; /* 1: it takes no writes */
+    uint32_t flushes;   /* 1: it has a cache that SYS_BLOCK_FLUSH empties */
+    uint16_t bdf;       /* of struct sys_pci */
+    uint16_t reserved[3];
+};
+
 /* How a child ended. */
 struct sys_status {
     int32_t pid;
@@ -95,6 +120,7 @@ enum sys_info_what {
     SYS_INFO_CPU,     /* struct sys_cpu of CPU `index`; ENOENT after the last */
     SYS_INFO_TIME,    /* struct sys_time of start-up stage `index`; ENOENT after the last */
     SYS_INFO_FILE,    /* struct sys_file of the initrd's file `index`; ENOENT after the last */
+    SYS_INFO_PCI,     /* struct sys_pci of function `index`; ENOENT after the last */
 };
 
 struct sys_info {
@@ -147,6 +173,32 @@ struct sys_file {
     uint32_t program; /* 1: it looks like one (ELF) */
     uint32_t reserved;
     char name[104];
+};
+
+struct sys_pci_bar {
+    uint64_t addr, size; /* size 0: none */
+    uint32_t io;         /* 1: ports */
+    uint32_t wide;       /* 1: 64 bits, takes the next one's register too */
+};
+
+/* The interrupts that a PCI function has, and those that its driver uses. */
+enum sys_pci_interrupt { SYS_PCI_NONE, SYS_PCI_INTX, SYS_PCI_MSI, SYS_PCI_MSIX };
+
+struct sys_pci {
+    uint16_t bdf; /* bus << 8 | device << 3 | function */
+    uint16_t vendor, id;
+    uint8_t revision;
+    uint8_t iommu;    /* 1: it stands behind the IOMMU */
+    uint32_t class;   /* 24 bits: class, subclass, interface */
+    uint16_t vectors; /* interrupts in use; 0: none */
+    uint16_t vectors_max;
+    uint8_t first_vector; /* of the CPU */
+    uint8_t offers, uses; /* enum sys_pci_interrupt */
+    uint8_t reserved;
+    uint16_t command; /* the register */
+    uint16_t reserved2;
+    char driver[24]; /* "": nobody's */
+    struct sys_pci_bar bar[6];
 };
 
 /*

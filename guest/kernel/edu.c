@@ -4,9 +4,9 @@
 #include "guest/kernel/clock.h"
 #include "guest/kernel/dma.h"
 #include "guest/kernel/errno.h"
+#include "guest/kernel/lock.h"
 #include "guest/kernel/mmio.h"
 #include "guest/kernel/printk.h"
-#include "guest/kernel/proc.h"
 #include "guest/kernel/sched.h"
 
 #define BAR_REGISTERS 0
@@ -28,8 +28,10 @@ static struct edu_info info;
 static uint32_t setting_up; /* 1: somebody is, 2: done */
 
 /* One user at a time. `seen` collects the bits of IRQ_STATUS that were acknowledged. */
-static uint32_t taken, seen;
-static struct thread *waiter; /* the user, while it waits */
+static struct lock lock; /* the three below */
+static bool taken;
+static uint32_t seen;
+static struct thread *user;
 
 static uint32_t read_reg(unsigned reg)
 {
@@ -41,26 +43,25 @@ static void write_reg(unsigned reg, uint32_t value)
     mmio_write32(regs + reg, value);
 }
 
+/* Under the lock. */
 static void collect(void)
 {
     uint32_t status = read_reg(TF_EDU_IRQ_STATUS);
 
-    if (!status)
-        return;
-    write_reg(TF_EDU_IRQ_ACK, status);
-    __atomic_fetch_or(&seen, status, __ATOMIC_ACQ_REL);
+    if (status)
+        write_reg(TF_EDU_IRQ_ACK, status);
+    seen |= status;
 }
 
 static void interrupt(void *arg)
 {
-    struct thread *t;
-
     (void)arg;
+    lock_acquire(&lock);
     info.interrupts++;
     collect();
-    t = __atomic_load_n(&waiter, __ATOMIC_ACQUIRE);
-    if (t)
-        sched_wake(t);
+    if (user)
+        sched_wake(user);
+    lock_release(&lock);
 }
 
 /* --- set-up ------------------------------------------------------------------------------ */
@@ -99,7 +100,7 @@ static bool set_up(struct pci_device *d)
     device = d;
     find_features();
     pci_bus_master(d, true);
-    collect();
+    write_reg(TF_EDU_IRQ_ACK, read_reg(TF_EDU_IRQ_STATUS)); /* whoever raised them has gone */
     rc = pci_interrupts(d, 1, handler, arg);
     if (rc != 0)
         printk("edu: no MSI, error %d: the device is asked instead\n", rc);
@@ -141,39 +142,44 @@ volatile void *edu_memory(uint64_t *gpa)
 
 static void take(void)
 {
-    while (__atomic_exchange_n(&taken, 1, __ATOMIC_ACQUIRE))
-        sched_sleep(LOOK_NS);
-    __atomic_store_n(&seen, 0, __ATOMIC_RELEASE);
-    __atomic_store_n(&waiter, this_cpu()->current, __ATOMIC_RELEASE);
+    lock_acquire(&lock);
+    while (taken) {
+        sched_wait(&lock, LOOK_NS);
+        lock_acquire(&lock);
+    }
+    taken = true;
+    seen = 0;
+    user = this_cpu()->current;
+    lock_release(&lock);
 }
 
 static void give_back(void)
 {
-    __atomic_store_n(&waiter, NULL, __ATOMIC_RELEASE);
-    __atomic_store_n(&taken, 0, __ATOMIC_RELEASE);
+    lock_acquire(&lock);
+    user = NULL;
+    taken = false;
+    lock_release(&lock);
 }
 
-/*
- * Until one of `bits` was seen; true if so. An interrupt that comes between the look and the sleep
- * costs one turn. A process that was killed does not sleep any more, and this CPU may be the one
- * that interrupts go to: so it asks the device, as without interrupts.
- */
-static bool await(uint32_t bits, uint32_t *which)
+/* Until one of `bits` was seen; which of them, or 0 when the time is over. */
+static uint32_t await(uint32_t bits)
 {
     uint64_t end = clock_ns() + LIMIT_NS;
+    uint32_t which;
 
+    lock_acquire(&lock);
     for (;;) {
-        if (!info.vectors || proc_killed())
+        if (!info.vectors)
             collect();
-        *which = __atomic_load_n(&seen, __ATOMIC_ACQUIRE) & bits;
-        if (*which) {
-            __atomic_fetch_and(&seen, ~*which, __ATOMIC_ACQ_REL);
-            return true;
-        }
-        if (clock_ns() > end)
-            return false;
-        sched_sleep(LOOK_NS);
+        which = seen & bits;
+        seen &= ~which;
+        if (which || clock_ns() > end)
+            break;
+        sched_wait(&lock, info.vectors ? LIMIT_NS : LOOK_NS);
+        lock_acquire(&lock);
     }
+    lock_release(&lock);
+    return which;
 }
 
 /* --- transfers ---------------------------------------------------------------------------------
@@ -213,7 +219,7 @@ static bool await_end(const struct edu_transfer *t)
 {
     uint32_t which, wanted = TF_EDU_DONE | (t->page_request ? TF_EDU_REQUEST : 0);
 
-    while (await(wanted, &which)) {
+    while ((which = await(wanted)) != 0) {
         if (which & TF_EDU_REQUEST) {
             uint64_t addr = mmio_read64(regs + TF_EDU_REQUEST_ADDR);
             bool ready = t->page_request(addr & ~1ull, addr & 1);
@@ -258,7 +264,8 @@ int64_t edu_raise(uint32_t bits)
 
     take();
     write_reg(TF_EDU_IRQ_RAISE, bits);
-    rc = await(bits, &which) ? (int64_t)which : -EIO;
+    which = await(bits);
+    rc = which ? (int64_t)which : -EIO;
     give_back();
     return rc;
 }
