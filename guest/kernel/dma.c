@@ -10,11 +10,10 @@
 #include "guest/kernel/heap.h"
 #include "guest/kernel/lock.h"
 #include "guest/kernel/mm.h"
+#include "guest/kernel/once.h"
 #include "guest/kernel/printk.h"
-#include "guest/kernel/sched.h"
 #include "guest/kernel/virtio_iommu.h"
 
-#define WAIT_NS      1000000u
 #define RESERVED_MAX 8
 #define GUARD        PAGE_SIZE /* nothing is ever mapped between two that were asked for */
 
@@ -106,15 +105,12 @@ static void attach_all(void)
 
 void dma_init(void)
 {
-    static uint32_t state; /* 0, 1 while somebody is at it, 2 */
-    uint32_t none = 0;
+    static struct once once;
 
-    if (__atomic_compare_exchange_n(&state, &none, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-        attach_all();
-        __atomic_store_n(&state, 2, __ATOMIC_RELEASE);
-    }
-    while (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != 2)
-        sched_sleep(WAIT_NS);
+    if (!once_begin(&once))
+        return;
+    attach_all();
+    once_done(&once);
 }
 
 /* --- mappings -------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #include "guest/kernel/errno.h"
 #include "guest/kernel/lock.h"
 #include "guest/kernel/mmio.h"
+#include "guest/kernel/once.h"
 #include "guest/kernel/printk.h"
 #include "guest/kernel/sched.h"
 
@@ -25,7 +26,6 @@ static struct pci_device *device;
 static volatile uint8_t *regs;
 static volatile void *memory; /* its own */
 static struct edu_info info;
-static uint32_t setting_up; /* 1: somebody is, 2: done */
 
 /* One user at a time. `seen` collects the bits of IRQ_STATUS that were acknowledged. */
 static struct lock lock; /* the three below */
@@ -111,19 +111,16 @@ static bool set_up(struct pci_device *d)
 
 struct pci_device *edu_device(void)
 {
-    uint32_t none = 0;
+    static struct once once;
+    struct pci_device *d;
 
-    if (__atomic_compare_exchange_n(&setting_up, &none, 1, false, __ATOMIC_ACQ_REL,
-                                    __ATOMIC_ACQUIRE)) {
-        struct pci_device *d = pci_find(TF_EDU_VENDOR, TF_EDU_DEVICE, 0);
-
-        dma_init();
-        if (d && !set_up(d))
-            device = NULL;
-        __atomic_store_n(&setting_up, 2, __ATOMIC_RELEASE);
-    }
-    while (__atomic_load_n(&setting_up, __ATOMIC_ACQUIRE) != 2)
-        sched_sleep(LOOK_NS);
+    if (!once_begin(&once))
+        return device;
+    dma_init();
+    d = pci_find(TF_EDU_VENDOR, TF_EDU_DEVICE, 0);
+    if (d && !set_up(d))
+        device = NULL;
+    once_done(&once);
     return device;
 }
 

@@ -116,4 +116,9 @@ static inline long sys_selftest(unsigned index, struct sys_selftest *result)
     return sys_call(SYS_SELFTEST, index, (long)result, 0, 0);
 }
 
+static inline long sys_dma(struct sys_dma *a)
+{
+    return sys_call(SYS_DMA, (long)a, 0, 0, 0);
+}
+
 #endif
