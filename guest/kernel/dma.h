@@ -24,8 +24,15 @@ bool dma_translated(const struct pci_device *d);
 /* Lets the device reach [gpa, gpa + len), which need not be aligned (whole pages are given): the
  * iova of its first byte, or 0 with *error set. */
 uint64_t dma_map(struct pci_device *d, uint64_t gpa, uint64_t len, unsigned access, int *error);
-/* At an iova of the caller's choice (page-aligned, as gpa and len). */
+/* At an iova of the caller's choice (page-aligned, as gpa and len, and not 0). -EEXIST: something
+ * is mapped there; -EINVAL: reserved, or out of the IOMMU's range; -ENOSYS: the device is not
+ * behind the IOMMU, and iova is not gpa. */
 int dma_map_at(struct pci_device *d, uint64_t iova, uint64_t gpa, uint64_t len, unsigned access);
+/* What one dma_map() or dma_map_at() mapped, as a whole; after it the device reaches none of it.
+ * -ENOENT: there is no such mapping. */
 int dma_unmap(struct pci_device *d, uint64_t iova, uint64_t len);
+
+/* Is something mapped at `iova` for the device `bdf`? For reports of faults. */
+bool dma_mapped(uint16_t bdf, uint64_t iova, unsigned *access);
 
 #endif
