@@ -3,18 +3,21 @@
  *   disk                              lists them
  *   disk read N [COUNT [DISK]]        sector N: hex and text; of more than 4, a checksum (CRC-32)
  *   disk write N TEXT [DISK]          TEXT, the rest of the sector zero; and flushes
- *   disk check [SECTORS [DISK]]       overwrites them with a pattern, and compares what is read
+ *   disk check [SECTORS [DISK [PROCESSES]]]
+ *                                     overwrites them with a pattern, and compares what is read;
+ * each process has its part of them, and all work at once
  */
 #include "guest/user/lib/lib.h"
 
-#define SECTOR     SYS_SECTOR_SIZE
-#define SHOWN_MAX  4u
-#define AT_ONCE    256u /* sectors that `read` reads at once */
-#define CHECK_MOST 600u /* sectors of a transfer of `check`: more than one request */
-#define ROUNDS     64u
+#define SECTOR         SYS_SECTOR_SIZE
+#define SHOWN_MAX      4u
+#define AT_ONCE        256u /* sectors that `read` reads at once */
+#define CHECK_MOST     600u /* sectors of a transfer of `check`: more than one request */
+#define ROUNDS         64u
+#define MOST_PROCESSES 16u
 
 static const char usage[] = "usage: disk | disk read N [COUNT [DISK]] | disk write N TEXT [DISK] | "
-                            "disk check [SECTORS [DISK]]";
+                            "disk check [SECTORS [DISK [PROCESSES]]]";
 
 static struct sys_disk disk_info(uint64_t disk)
 {
@@ -156,63 +159,106 @@ static void compare(const uint64_t *buf, uint64_t sector, uint64_t n, const uint
         }
 }
 
+/* A part of a disk, and how often each of its sectors was written after the first time. */
+struct part {
+    uint64_t disk, first, sectors;
+    uint32_t *version; /* by sector of the disk */
+    uint8_t *room;
+};
+
 /* Transfers of random place and size, at a random sector of the buffer; a third of them write. */
-static void transfers(uint64_t disk, uint8_t *room, uint64_t sectors, uint32_t *version)
+static void transfers(const struct part *p)
 {
-    uint64_t state = 1;
+    uint64_t state = p->first + 1;
 
     for (unsigned round = 0; round < ROUNDS; round++) {
-        uint64_t sector = next_random(&state) % sectors, most = sectors - sector;
+        uint64_t at = next_random(&state) % p->sectors, most = p->sectors - at;
         uint64_t n = next_random(&state) % (most < CHECK_MOST ? most : CHECK_MOST) + 1;
-        uint64_t *buf = (uint64_t *)(room + next_random(&state) % 8 * SECTOR);
+        uint64_t *buf = (uint64_t *)(p->room + next_random(&state) % 8 * SECTOR);
+        uint64_t sector = p->first + at;
 
         if (next_random(&state) % 3 == 0) {
             for (uint64_t s = 0; s < n; s++)
-                version[sector + s]++;
-            put_pattern(buf, sector, n, version);
-            transfer(SYS_BLOCK_WRITE, disk, sector, buf, n);
+                p->version[sector + s]++;
+            put_pattern(buf, sector, n, p->version);
+            transfer(SYS_BLOCK_WRITE, p->disk, sector, buf, n);
         } else {
             memset(buf, 0xa5, n * SECTOR);
-            transfer(SYS_BLOCK_READ, disk, sector, buf, n);
-            compare(buf, sector, n, version);
+            transfer(SYS_BLOCK_READ, p->disk, sector, buf, n);
+            compare(buf, sector, n, p->version);
         }
     }
 }
 
-/* All sectors, in pieces: written, or read and compared. */
-static void whole(enum sys_block_op op, uint64_t disk, uint64_t *buf, uint64_t sectors,
-                  const uint32_t *version)
+/* All its sectors, in pieces: written, or read and compared. */
+static void whole(enum sys_block_op op, const struct part *p)
 {
-    for (uint64_t sector = 0; sector < sectors;) {
-        uint64_t n = sectors - sector < CHECK_MOST ? sectors - sector : CHECK_MOST;
+    uint64_t *buf = (uint64_t *)p->room, end = p->first + p->sectors;
+
+    for (uint64_t sector = p->first; sector < end;) {
+        uint64_t n = end - sector < CHECK_MOST ? end - sector : CHECK_MOST;
 
         if (op == SYS_BLOCK_WRITE)
-            put_pattern(buf, sector, n, version);
-        transfer(op, disk, sector, buf, n);
+            put_pattern(buf, sector, n, p->version);
+        transfer(op, p->disk, sector, buf, n);
         if (op == SYS_BLOCK_READ)
-            compare(buf, sector, n, version);
+            compare(buf, sector, n, p->version);
         sector += n;
     }
 }
 
-static int check_disk(uint64_t disk, uint64_t sectors)
+static void check_part(const struct part *p)
 {
-    uint64_t len = (CHECK_MOST + 8) * SECTOR;
-    uint8_t *room = map_pages((len + PAGE_SIZE - 1) & -PAGE_SIZE, PAGE_SIZE);
-    uint64_t size = disk_info(disk).sectors;
-    uint32_t *version;
+    whole(SYS_BLOCK_WRITE, p);
+    transfers(p);
+    whole(SYS_BLOCK_READ, p);
+}
 
-    if (sectors == 0)
-        sectors = size < 4096 ? size : 4096;
-    if (sectors > size)
+/* Each process has a part, and all work at once. */
+static void check_parts(const struct part *all, uint64_t processes)
+{
+    long pid[MOST_PROCESSES];
+    int bad = 0;
+
+    for (uint64_t i = 0; i < processes; i++) {
+        struct part p = *all;
+
+        p.first = all->sectors * i / processes;
+        p.sectors = all->sectors * (i + 1) / processes - p.first;
+        pid[i] = fork_flushed(0);
+        if (pid[i] == 0) {
+            check_part(&p);
+            exit(0);
+        }
+        if (pid[i] < 0)
+            die(1, "can't fork, error %ld", -pid[i]);
+    }
+    for (uint64_t i = 0; i < processes; i++)
+        bad |= wait_for(pid[i]).code;
+    if (bad)
+        die(1, "a process found what it did not write");
+}
+
+static int check_disk(uint64_t disk, uint64_t sectors, uint64_t processes)
+{
+    uint64_t len = (CHECK_MOST + 8) * SECTOR, size = disk_info(disk).sectors;
+    struct part p = { .disk = disk };
+
+    p.sectors = sectors ? sectors : size < 4096 ? size : 4096;
+    if (p.sectors > size)
         die(1, "disk %lu has %lu sectors, not %lu", disk, size, sectors);
-    version = calloc(sectors, sizeof(*version));
-    if (!version)
+    if (processes == 0 || processes > MOST_PROCESSES || processes > p.sectors)
+        die(2, "1 to %u processes, not %lu", MOST_PROCESSES, processes);
+    p.room = map_pages((len + PAGE_SIZE - 1) & -PAGE_SIZE, PAGE_SIZE);
+    p.version = calloc(p.sectors, sizeof(*p.version));
+    if (!p.version)
         die(1, "no memory");
-    whole(SYS_BLOCK_WRITE, disk, (uint64_t *)room, sectors, version);
-    transfers(disk, room, sectors, version);
-    whole(SYS_BLOCK_READ, disk, (uint64_t *)room, sectors, version);
-    printf("disk %lu: %lu sectors, %u transfers, all read back right\n", disk, sectors, ROUNDS);
+    if (processes == 1)
+        check_part(&p);
+    else
+        check_parts(&p, processes);
+    printf("disk %lu: %lu sectors, %lu transfers at random, all read back right\n", disk, p.sectors,
+           ROUNDS * processes);
     return 0;
 }
 
@@ -237,7 +283,8 @@ int main(int argc, char **argv)
                             number(argc, argv, 3, 1));
     if (strcmp(argv[1], "write") == 0 && argc >= 4 && argc <= 5)
         return write_text(number(argc, argv, 4, 0), number(argc, argv, 2, 0), argv[3]);
-    if (strcmp(argv[1], "check") == 0 && argc <= 4)
-        return check_disk(number(argc, argv, 3, 0), number(argc, argv, 2, 0));
+    if (strcmp(argv[1], "check") == 0 && argc <= 5)
+        return check_disk(number(argc, argv, 3, 0), number(argc, argv, 2, 0),
+                          number(argc, argv, 4, 1));
     die(2, "%s", usage);
 }
