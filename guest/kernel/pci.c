@@ -57,6 +57,7 @@ static unsigned read_bar(struct pci_device *d, unsigned n, unsigned count)
         return 1;
     b->io = bits & BAR_IO;
     b->addr = low & (b->io ? ~3u : ~BAR_FLAGS);
+    b->wide = wide;
     if (wide) {
         uint32_t high = pci_read(d, PCI_BAR(n + 1), 4);
 

@@ -13,6 +13,7 @@
 struct pci_bar {
     uint64_t addr, size; /* size 0: none */
     bool io;
+    bool wide; /* 64 bits: takes the next register too */
     void *map; /* kernel address once mapped */
 };
 

@@ -34,6 +34,9 @@
 uint32_t pci_config_read(uint16_t bdf, unsigned offset, unsigned size);
 void pci_config_write(uint16_t bdf, unsigned offset, unsigned size, uint32_t value);
 
+/* How many interrupts it can give, and (unless NULL) by MSI-X or else by MSI. */
+unsigned pci_interrupts_offered(const struct pci_device *d, bool *msix);
+
 /* Sets and clears bits of the command register. */
 void pci_command(const struct pci_device *d, uint32_t set, uint32_t clear);
 

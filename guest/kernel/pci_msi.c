@@ -169,11 +169,11 @@ static void msi_off(struct pci_device *d)
     pci_write(d, at, 2, pci_read(d, at, 2) & ~MSI_ENABLE);
 }
 
-/* How many interrupts it can give; *msix says by which of the two. */
-static unsigned offered(const struct pci_device *d, bool *msix)
+unsigned pci_interrupts_offered(const struct pci_device *d, bool *msix)
 {
-    *msix = d->msix_cap != 0;
-    if (*msix)
+    if (msix)
+        *msix = d->msix_cap != 0;
+    if (d->msix_cap)
         return (pci_read(d, d->msix_cap + MSIX_CONTROL, 2) & MSIX_SIZE) + 1;
     return d->msi_cap ? 1 : 0;
 }
@@ -186,7 +186,7 @@ int pci_interrupts(struct pci_device *d, unsigned n, void (*handler[])(void *arg
 
     if (d->vectors)
         return -EBUSY;
-    most = offered(d, &msix);
+    most = pci_interrupts_offered(d, &msix);
     if (most == 0)
         return -ENOENT;
     if (n == 0 || n > most)

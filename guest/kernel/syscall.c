@@ -13,6 +13,8 @@
 #include "guest/kernel/sysinfo.h"
 #include "guest/kernel/trap.h"
 #include "guest/kernel/usercopy.h"
+#include "guest/kernel/virtio_blk.h"
+#include "guest/kernel/virtio_rng.h"
 #include "guest/kernel/vma.h"
 #include "guest/sys.h"
 
@@ -268,6 +270,16 @@ static int64_t do_dma(const struct trap_frame *f)
     return rc < 0 || copy_to_user(f->rdi, &a, sizeof a) == 0 ? rc : -EFAULT;
 }
 
+static int64_t do_block(const struct trap_frame *f)
+{
+    return virtio_blk_call(f->rdi, f->rsi, f->rdx, f->r10, f->r8);
+}
+
+static int64_t do_random(const struct trap_frame *f)
+{
+    return virtio_rng_call(f->rdi, f->rsi);
+}
+
 static int64_t (*const calls[SYS_COUNT])(const struct trap_frame *f) = {
     [SYS_EXIT] = do_exit,         [SYS_WRITE] = do_write,   [SYS_READ] = do_read,
     [SYS_SPAWN] = do_spawn,       [SYS_FORK] = do_fork,     [SYS_WAIT] = do_wait,
@@ -275,7 +287,8 @@ static int64_t (*const calls[SYS_COUNT])(const struct trap_frame *f) = {
     [SYS_CLOCK] = do_clock,       [SYS_GETPID] = do_getpid, [SYS_GETCPU] = do_getcpu,
     [SYS_PIN] = do_pin,           [SYS_MMAP] = do_mmap,     [SYS_MUNMAP] = do_munmap,
     [SYS_MPROTECT] = do_mprotect, [SYS_INFO] = do_info,     [SYS_SELFTEST] = do_selftest,
-    [SYS_EXEC] = do_exec,         [SYS_DMA] = do_dma,
+    [SYS_EXEC] = do_exec,         [SYS_BLOCK] = do_block,   [SYS_RANDOM] = do_random,
+    [SYS_DMA] = do_dma,
 };
 
 void syscall_dispatch(struct trap_frame *f)

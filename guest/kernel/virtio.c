@@ -222,6 +222,20 @@ volatile void *virtio_config(struct virtio *v)
     return v->config;
 }
 
+/* 4.1.4.3.1: what is read between two equal generations belongs together. */
+uint64_t virtio_config64(struct virtio *v, unsigned offset)
+{
+    uint8_t generation;
+    uint64_t value;
+
+    do {
+        generation = mmio_read8(v->common + COMMON_GENERATION);
+        value = mmio_read32(v->config + offset);
+        value |= (uint64_t)mmio_read32(v->config + offset + 4) << 32;
+    } while (mmio_read8(v->common + COMMON_GENERATION) != generation);
+    return value;
+}
+
 struct pci_device *virtio_pci(struct virtio *v)
 {
     return v->pci;

@@ -33,6 +33,7 @@ struct virtio_piece {
 struct virtio *virtio_open(struct pci_device *d, uint64_t wanted, unsigned queues, int *error);
 uint64_t virtio_features(const struct virtio *v);
 volatile void *virtio_config(struct virtio *v); /* the device's own config, for mmio.h; or NULL */
+uint64_t virtio_config64(struct virtio *v, unsigned offset); /* both halves of one generation */
 struct pci_device *virtio_pci(struct virtio *v);
 
 /*

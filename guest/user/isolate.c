@@ -171,6 +171,7 @@ static void print_attempt(const struct attempt *a, bool went, const char *sums, 
     printf("isolate: attempt what=%s|iova=0x%lx|len=%lu|write=%d|contrast=%d|allowed=%d|went=%d|"
            "%s|said=%s\n",
            a->what, a->iova, a->len, a->write, a->contrast, a->allowed, went, sums, said);
+    flush(); /* so that a line of the kernel's never comes in between */
 }
 
 static void attempt(const struct attempt *a)
@@ -212,6 +213,7 @@ static void print_region(uint64_t iova, uint64_t len, bool write, bool contrast,
 {
     printf("isolate: region iova=0x%lx len=%lu read=1 write=%d contrast=%d label=%s\n", iova, len,
            write, contrast, label);
+    flush();
 }
 
 /* --- what is tried -------------------------------------------------------------------------------
