@@ -1,5 +1,5 @@
 /*
- * A small set of ACPI tables: RSDP, XSDT, FADT, FACS, MADT, DSDT.
+ * A small set of ACPI tables: RSDP, XSDT, FADT, FACS, MADT, MCFG, DSDT.
  */
 #ifndef TWOFOLD_VMM_ACPI_H
 #define TWOFOLD_VMM_ACPI_H
@@ -21,10 +21,16 @@
 /* SLP_TYP of S5, as the DSDT's _S5 has it: the value that kernels without AML guess. */
 #define ACPI_S5_TYPE 0
 
+/* What differs from VM to VM. */
+struct acpi_config {
+    unsigned cpus;
+    uint64_t wide_base, wide_size; /* the PCI bus's window above RAM; size 0: none */
+};
+
 /*
- * Writes the tables for `cpus` CPUs into the BIOS area (0xe0000..0xfffff) and
- * gives the RSDP's address. Returns 0 or -errno.
+ * Writes the tables into the BIOS area (0xe0000..0xfffff) and gives the RSDP's address. Returns 0
+ * or -errno.
  */
-int acpi_build(struct memory *mem, unsigned cpus, gpa_t *rsdp, struct error *err);
+int acpi_build(struct memory *mem, const struct acpi_config *cfg, gpa_t *rsdp, struct error *err);
 
 #endif

@@ -162,8 +162,11 @@ static int image_load(struct vm *vm, struct error *err)
         .initrd = vm->cfg->initrd,
         .cmdline = vm->cfg->cmdline,
     };
-    int rc = acpi_build(vm->mem, vm->cfg->cpus, &request.rsdp, err);
+    struct acpi_config acpi = { .cpus = vm->cfg->cpus };
+    int rc;
 
+    vm_devices_window(vm, &acpi.wide_base, &acpi.wide_size);
+    rc = acpi_build(vm->mem, &acpi, &request.rsdp, err);
     return rc < 0 ? rc : boot_load(vm->mem, &request, &vm->entry, err);
 }
 
