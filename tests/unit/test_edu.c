@@ -26,6 +26,11 @@
 #define DEVFN PCI_DEVFN(1, 0)
 #define MSI   UINT64_C(0xfee00000)
 
+static iova_t to_iova(uint64_t v)
+{
+    return (iova_t){ v };
+}
+
 struct rig {
     struct bus *bus;
     struct pci *pci;
@@ -123,7 +128,7 @@ static void rig_make(struct rig *r, bool iommu)
     if (iommu) {
         assert_int_equal(iommu_create(&r->iommu, 4, false), 0);
         assert_int_equal(iommu_add_endpoint(r->iommu, DEVFN), 0);
-        assert_int_equal(iommu_reserve(r->iommu, DEVFN, iova(MSI), 1u << 20, true), 0);
+        assert_int_equal(iommu_reserve(r->iommu, DEVFN, to_iova(MSI), 1u << 20, true), 0);
         assert_int_equal(iommu_attach(r->iommu, DEVFN, 1, false), 0);
     }
     assert_int_equal(edu_create(&r->edu, r->pci, -1, r->loop, r->mem, r->iommu, &err), 0);
@@ -488,7 +493,7 @@ static void own_memory(void **state)
 
 static void map(struct rig *r, uint64_t at, uint64_t len, uint64_t output, unsigned prot)
 {
-    assert_int_equal(iommu_map(r->iommu, 1, iova(at), len, output, prot), 0);
+    assert_int_equal(iommu_map(r->iommu, 1, to_iova(at), len, output, prot), 0);
 }
 
 static enum iommu_reason last_fault(struct rig *r, uint64_t at, bool write)
