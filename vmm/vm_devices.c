@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
+#include "vmm/edu.h"
 #include "vmm/pci.h"
 #include "vmm/vm_impl.h"
 
@@ -27,15 +28,29 @@ struct vm_devices {
     size_t count;
 };
 
+static void destroy_edu(void *dev)
+{
+    edu_destroy(dev);
+}
+
+static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
+{
+    struct edu *edu;
+    int rc = edu_create(&edu, d->pci, -1, d->vm->loop, d->vm->mem, err);
+
+    if (rc == 0)
+        *out = (struct made){ .dev = edu, .destroy = destroy_edu };
+    return rc;
+}
+
 static int make(struct vm_devices *d, const struct device_config *cfg, struct made *out,
                 struct error *err)
 {
-    (void)d;
-    (void)out;
     switch (cfg->kind) {
+    case DEVICE_EDU:
+        return make_edu(d, out, err);
     case DEVICE_DISK:
     case DEVICE_RNG:
-    case DEVICE_EDU:
     case DEVICE_VFIO:
         break;
     }

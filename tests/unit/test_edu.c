@@ -131,7 +131,8 @@ static void rig_make(struct rig *r, bool iommu)
         assert_int_equal(iommu_reserve(r->iommu, DEVFN, to_iova(MSI), 1u << 20, true), 0);
         assert_int_equal(iommu_attach(r->iommu, DEVFN, 1, false), 0);
     }
-    assert_int_equal(edu_create(&r->edu, r->pci, -1, r->loop, r->mem, r->iommu, &err), 0);
+    assert_int_equal(edu_create(&r->edu, r->pci, -1, r->loop, r->mem, &err), 0);
+    edu_dma(r->edu)->iommu = r->iommu;
     assert_int_equal(edu_function(r->edu)->devfn, DEVFN);
     r->regs = config_read(r, 0x10) & ~15u;
     r->own = (config_read(r, 0x18) & ~15u) | (uint64_t)config_read(r, 0x1c) << 32;
