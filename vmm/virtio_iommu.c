@@ -242,10 +242,10 @@ int virtio_iommu_create(struct virtio_iommu **out, struct iommu *iommu,
     return 0;
 }
 
-void virtio_iommu_destroy(void *dev)
+void virtio_iommu_destroy(struct virtio_iommu *v)
 {
-    struct virtio_iommu *v = dev;
-
+    if (!v)
+        return;
     iommu_on_unmap(v->iommu, NULL, NULL);
     iommu_on_fault(v->iommu, NULL, NULL);
     virtio_destroy(v->virtio);

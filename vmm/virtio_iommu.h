@@ -32,7 +32,7 @@ struct virtio_iommu_stat {
  * the caller's and outlives it. */
 int virtio_iommu_create(struct virtio_iommu **out, struct iommu *iommu,
                         const struct virtio_place *place, struct error *err);
-void virtio_iommu_destroy(void *v);
+void virtio_iommu_destroy(struct virtio_iommu *v); /* NULL is fine */
 
 /* A device that stands behind it, after it was put on the bus: becomes an endpoint by its requester
  * id, with the window of MSIs reserved, and is drained before what it uses is unmapped. */
