@@ -224,14 +224,15 @@ enum sys_dma_op {
     SYS_DMA_RAISE,    /* value: bits for IRQ_STATUS; waits for the interrupt, -> value: its bits */
     SYS_DMA_COMPUTE,  /* value: a number, -> value: its factorial, modulo 2^32 */
     SYS_DMA_LIVE,     /* value: 32 bits, -> value: what the liveness register makes of them */
+    SYS_DMA_WATCH,    /* the kernel raises the watched interrupt (sys_dma_info) itself */
     SYS_DMA_PEEK,     /* iova: a gpa in RAM, len up to a page: copied to addr */
     SYS_DMA_VICTIM,   /* the kernel's page gets its content back; -> iova: its gpa */
-    SYS_DMA_PLACE,    /* addr: a page of the caller's; iova, len: a range of RAM. The page moves to a
-                         gpa inside, its content is lost. -> value: its gpa */
-    SYS_DMA_GPA,      /* addr: -> value: its gpa */
-    SYS_DMA_SHARE,    /* len: memory that the caller and the device share; -> addr, iova */
-    SYS_DMA_UNSHARE,  /* takes it back */
-    SYS_DMA_SHARED,   /* addr, len: a struct sys_dma_shared is copied there */
+    SYS_DMA_PLACE,   /* addr: a page of the caller's; iova, len: a range of RAM. The page moves to a
+                        gpa inside, its content is lost. -> value: its gpa */
+    SYS_DMA_GPA,     /* addr: -> value: its gpa */
+    SYS_DMA_SHARE,   /* len: memory that the caller and the device share; -> addr, iova */
+    SYS_DMA_UNSHARE, /* takes it back */
+    SYS_DMA_SHARED,  /* addr, len: a struct sys_dma_shared is copied there */
 };
 
 #define SYS_DMA_READ          1u /* by the device */

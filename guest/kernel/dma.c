@@ -10,6 +10,7 @@
 #include "guest/kernel/heap.h"
 #include "guest/kernel/lock.h"
 #include "guest/kernel/mm.h"
+#include "guest/kernel/once.h"
 #include "guest/kernel/printk.h"
 #include "guest/kernel/virtio_iommu.h"
 
@@ -29,7 +30,8 @@ struct domain {
     struct viommu_reserved reserved[RESERVED_MAX];
     unsigned n_reserved;
     struct mapping *list;
-    uint64_t next; /* where the search for a free iova begins */
+    uint64_t next;           /* where the search for a free iova begins */
+    uint64_t kept, kept_len; /* by dma_keep() */
 };
 
 static struct lock dma_lock; /* lists of mappings; never held while a request waits */
@@ -75,7 +77,7 @@ static int add_domain(struct domain *m, const struct pci_device *d, uint32_t id)
     return 0;
 }
 
-void dma_init(void)
+static void attach_all(void)
 {
     struct domain *m = domains;
     int rc = viommu_init(&limits);
@@ -99,6 +101,16 @@ void dma_init(void)
             printk("iommu: %02x:%02x.%u can't be attached, error %d\n", d->bdf >> 8,
                    d->bdf >> 3 & 31, d->bdf & 7, rc);
     }
+}
+
+void dma_init(void)
+{
+    static struct once once;
+
+    if (!once_begin(&once))
+        return;
+    attach_all();
+    once_done(&once);
 }
 
 /* --- mappings -------------------------------------------------------------------------- */
@@ -156,6 +168,8 @@ static uint64_t find_gap(const struct domain *m, uint64_t from, uint64_t len)
         reserved = meets_reserved(m, from, last);
         if (reserved)
             from = (reserved & -PAGE_SIZE) + PAGE_SIZE;
+        else if (from < m->kept + m->kept_len && m->kept <= last)
+            from = m->kept + m->kept_len + GUARD;
         else if (a && a->iova <= last)
             from = a->iova + a->len + GUARD;
         else
@@ -198,15 +212,32 @@ static void take_out(struct domain *m, struct mapping *a)
     kfree(a);
 }
 
+/* Tells the IOMMU: `n` pieces of `each` bytes, at consecutive iovas. */
+static int tell(const struct domain *m, const struct mapping *a, const uint64_t *gpa, unsigned n,
+                uint64_t each)
+{
+    int rc = 0;
+
+    for (unsigned i = 0, run; i < n && rc == 0; i += run) {
+        run = 1;
+        while (i + run < n && gpa[i + run] == gpa[i] + run * each)
+            run++;
+        rc = viommu_map(m->id, a->iova + i * each, gpa[i], run * each, a->access);
+    }
+    if (rc != 0)
+        (void)viommu_unmap(m->id, a->iova, a->len); /* what was mapped of it before */
+    return rc;
+}
+
 /* All aligned; iova 0: chosen here. Gives it, or 0 with *error. */
-static uint64_t map_pages(struct domain *m, uint64_t iova, uint64_t gpa, uint64_t len,
-                          unsigned access, int *error)
+static uint64_t map_pieces(struct domain *m, uint64_t iova, const uint64_t *gpa, unsigned n,
+                           uint64_t each, unsigned access, int *error)
 {
     struct mapping *a = kzalloc(sizeof *a);
     int rc = -ENOMEM;
 
     if (a) {
-        *a = (struct mapping){ .iova = iova, .len = len, .access = access };
+        *a = (struct mapping){ .iova = iova, .len = n * each, .access = access };
         rc = place(m, a);
         if (rc != 0)
             kfree(a);
@@ -216,7 +247,7 @@ static uint64_t map_pages(struct domain *m, uint64_t iova, uint64_t gpa, uint64_
         return 0;
     }
     iova = a->iova;
-    rc = viommu_map(m->id, iova, gpa, len, access);
+    rc = tell(m, a, gpa, n, each);
     if (rc != 0)
         take_out(m, a);
     else
@@ -244,7 +275,8 @@ uint64_t dma_map(struct pci_device *d, uint64_t gpa, uint64_t len, unsigned acce
     if (!m)
         return gpa;
     len = (offset + len + PAGE_SIZE - 1) & -PAGE_SIZE;
-    iova = map_pages(m, 0, gpa - offset, len, access, error);
+    gpa -= offset;
+    iova = map_pieces(m, 0, &gpa, 1, len, access, error);
     return iova ? iova + offset : 0;
 }
 
@@ -256,9 +288,52 @@ int dma_map_at(struct pci_device *d, uint64_t iova, uint64_t gpa, uint64_t len, 
     if (!valid(gpa, len, access) || (iova | gpa | len) % PAGE_SIZE || iova == 0)
         return -EINVAL;
     if (!m)
-        return iova == gpa ? 0 : -ENOSYS;
-    (void)map_pages(m, iova, gpa, len, access, &rc);
+        return iova == gpa ? 0 : -ENODEV; /* there is nothing that could translate */
+    (void)map_pieces(m, iova, &gpa, 1, len, access, &rc);
     return rc;
+}
+
+uint64_t dma_map_pages(struct pci_device *d, uint64_t iova, const uint64_t *gpa, unsigned n,
+                       unsigned access, int *error)
+{
+    struct domain *m = domain_of(d);
+
+    *error = n != 0 && iova % PAGE_SIZE == 0 ? 0 : -EINVAL;
+    for (unsigned i = 0; i < n && *error == 0; i++) {
+        if (gpa[i] % PAGE_SIZE || !valid(gpa[i], PAGE_SIZE, access))
+            *error = -EINVAL;
+        else if (!m && (gpa[i] != gpa[0] + i * PAGE_SIZE || (iova && iova != gpa[0])))
+            *error = -ENODEV;
+    }
+    if (*error != 0)
+        return 0;
+    return m ? map_pieces(m, iova, gpa, n, PAGE_SIZE, access, error) : gpa[0];
+}
+
+uint64_t dma_keep(struct pci_device *d, uint64_t len)
+{
+    struct domain *m = domain_of(d);
+    uint64_t iova = 0;
+
+    if (!m)
+        return 0;
+    lock_acquire(&dma_lock);
+    if (m->kept_len == 0)
+        iova = find_gap(m, m->next, len);
+    if (iova) {
+        m->kept = iova;
+        m->kept_len = len;
+        m->next = iova + len + GUARD;
+    }
+    lock_release(&dma_lock);
+    return iova;
+}
+
+void dma_keep_no_more(struct pci_device *d)
+{
+    lock_acquire(&dma_lock);
+    domain_of(d)->kept_len = 0;
+    lock_release(&dma_lock);
 }
 
 int dma_unmap(struct pci_device *d, uint64_t iova, uint64_t len)

@@ -52,6 +52,7 @@
 #define VECTOR_IRQ_BASE   0x20 /* IOAPIC input n comes in at base + n */
 #define VECTOR_MSI_BASE   0x40 /* of PCI devices, as pci_msi.c gives them out */
 #define VECTOR_MSI_COUNT  0x80
+#define VECTOR_WATCHED    0xe0 /* nobody's: dma_user.c counts what comes in */
 #define VECTOR_TIMER      0xf0
 #define VECTOR_RESCHEDULE 0xf1
 #define VECTOR_TLB        0xf2

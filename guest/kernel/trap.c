@@ -7,6 +7,7 @@
 #include "guest/kernel/apic.h"
 #include "guest/kernel/boot_info.h"
 #include "guest/kernel/cpu.h"
+#include "guest/kernel/dma_user.h"
 #include "guest/kernel/mailbox.h"
 #include "guest/kernel/mm.h"
 #include "guest/kernel/panic.h"
@@ -154,6 +155,10 @@ void trap_dispatch(struct trap_frame *f)
         break;
     case VECTOR_WAKE:
         apic_eoi();
+        break;
+    case VECTOR_WATCHED:
+        apic_eoi();
+        dma_user_watched();
         break;
     case VECTOR_IRQ_BASE + 4:
         console_irq();

@@ -5,6 +5,7 @@
 #include "guest/kernel/errno.h"
 #include "guest/kernel/heap.h"
 #include "guest/kernel/mm.h"
+#include "guest/kernel/mmio.h"
 #include "guest/kernel/pci.h"
 #include "guest/kernel/printk.h"
 #include "guest/kernel/string.h"
@@ -20,13 +21,15 @@
 
 enum { QUEUE_REQUEST, QUEUE_EVENT, QUEUES };
 
-/* The device's configuration; little-endian, as this CPU is. */
-struct config {
-    uint64_t page_size_mask;
-    uint64_t input_start, input_end;
-    uint32_t domain_start, domain_end;
-    uint32_t probe_size;
-    uint8_t bypass, reserved[3];
+/* The device's configuration; the numbers of 64 bits are read as two of 32 each. */
+enum {
+    CONFIG_PAGE_SIZES = 0,
+    CONFIG_INPUT_FIRST = 8,
+    CONFIG_INPUT_LAST = 16,
+    CONFIG_DOMAIN_FIRST = 24,
+    CONFIG_DOMAIN_LAST = 28,
+    CONFIG_PROBE_SIZE = 32,
+    CONFIG_BYPASS = 36,
 };
 
 enum { T_ATTACH = 1, T_DETACH, T_MAP, T_UNMAP, T_PROBE };
@@ -230,24 +233,29 @@ static int post_events(void)
 
 /* --- start ------------------------------------------------------------------------------ */
 
-static void read_limits(volatile struct config *c, uint64_t features, struct viommu_limits *out)
+static uint64_t config64(volatile uint8_t *c, unsigned at)
 {
-    uint64_t mask = c->page_size_mask;
+    return mmio_read32(c + at) | (uint64_t)mmio_read32(c + at + 4) << 32;
+}
 
-    *out = (struct viommu_limits){ 0, UINT64_MAX, mask & -mask, 0, UINT32_MAX };
+static void read_limits(volatile uint8_t *c, uint64_t features, struct viommu_limits *out)
+{
+    uint64_t sizes = config64(c, CONFIG_PAGE_SIZES);
+
+    *out = (struct viommu_limits){ 0, UINT64_MAX, sizes & -sizes, 0, UINT32_MAX };
     if (features & F_INPUT_RANGE) {
-        out->first = c->input_start;
-        out->last = c->input_end;
+        out->first = config64(c, CONFIG_INPUT_FIRST);
+        out->last = config64(c, CONFIG_INPUT_LAST);
     }
     if (features & F_DOMAIN_RANGE) {
-        out->first_domain = c->domain_start;
-        out->last_domain = c->domain_end;
+        out->first_domain = mmio_read32(c + CONFIG_DOMAIN_FIRST);
+        out->last_domain = mmio_read32(c + CONFIG_DOMAIN_LAST);
     }
-    probe_size = features & F_PROBE ? c->probe_size : 0;
+    probe_size = features & F_PROBE ? mmio_read32(c + CONFIG_PROBE_SIZE) : 0;
     if (probe_size > PROBE_SIZE_MAX)
         probe_size = PROBE_SIZE_MAX;
     if (features & F_BYPASS_CONFIG)
-        c->bypass = 0;
+        mmio_write8(c + CONFIG_BYPASS, 0);
 }
 
 int viommu_init(struct viommu_limits *out)
@@ -265,5 +273,8 @@ int viommu_init(struct viommu_limits *out)
     if (!(virtio_features(device) & F_MAP_UNMAP) || out->page == 0 || out->page > PAGE_SIZE)
         return -EIO; /* identity domains only, or pages larger than ours */
     d->driver = "iommu";
-    return post_events();
+    rc = post_events();
+    if (rc != 0) /* QEMU's has no MSI-X, and so no events for us */
+        printk("iommu: faults are not reported, error %d\n", rc);
+    return 0;
 }

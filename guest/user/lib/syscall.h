@@ -140,4 +140,9 @@ static inline long sys_random(void *buf, size_t len)
     return sys_call(SYS_RANDOM, (long)buf, (long)len, 0, 0);
 }
 
+static inline long sys_dma(struct sys_dma *a)
+{
+    return sys_call(SYS_DMA, (long)a, 0, 0, 0);
+}
+
 #endif
