@@ -5,6 +5,9 @@
 #include <sys/ioctl.h>
 
 #include "vmm/pci.h"
+#include "vmm/virtio.h"
+#include "vmm/virtio_blk.h"
+#include "vmm/virtio_rng.h"
 #include "vmm/vm_impl.h"
 
 #define INTX_GSI 16 /* four lines, in the DSDT too */
@@ -17,6 +20,9 @@
 struct made {
     void *dev;
     void (*destroy)(void *dev);
+    void (*hold)(void *dev, bool held); /* NULL: it is virtio, or does no DMA of its own accord */
+    struct virtio_device *virtio;       /* NULL: it is none */
+    const struct device_config *cfg;
 };
 
 struct vm_devices {
@@ -27,14 +33,54 @@ struct vm_devices {
     size_t count;
 };
 
+static struct virtio_place place_of(struct vm_devices *d)
+{
+    return (struct virtio_place){
+        .pci = d->pci,
+        .mem = d->vm->mem,
+        .loop = d->vm->loop,
+        .iommu = d->iommu,
+        .vm_fd = d->vm->fd,
+    };
+}
+
+static int make_disk(struct vm_devices *d, struct made *out, struct error *err)
+{
+    struct virtio_place place = place_of(d);
+    struct virtio_blk *b;
+    int rc = virtio_blk_create(&b, out->cfg, &place, err);
+
+    if (rc < 0)
+        return rc;
+    out->dev = b;
+    out->destroy = virtio_blk_destroy;
+    out->virtio = virtio_blk_device(b);
+    return 0;
+}
+
+static int make_rng(struct vm_devices *d, struct made *out, struct error *err)
+{
+    struct virtio_place place = place_of(d);
+    struct virtio_rng *r;
+    int rc = virtio_rng_create(&r, &place, err);
+
+    if (rc < 0)
+        return rc;
+    out->dev = r;
+    out->destroy = virtio_rng_destroy;
+    out->virtio = virtio_rng_device(r);
+    return 0;
+}
+
 static int make(struct vm_devices *d, const struct device_config *cfg, struct made *out,
                 struct error *err)
 {
-    (void)d;
-    (void)out;
+    out->cfg = cfg;
     switch (cfg->kind) {
     case DEVICE_DISK:
+        return make_disk(d, out, err);
     case DEVICE_RNG:
+        return make_rng(d, out, err);
     case DEVICE_EDU:
     case DEVICE_VFIO:
         break;
@@ -135,4 +181,38 @@ struct pci *vm_devices_pci(struct vm_devices *d)
 struct iommu *vm_devices_iommu(struct vm_devices *d)
 {
     return d->iommu;
+}
+
+void vm_devices_hold(struct vm_devices *d, bool held)
+{
+    for (size_t i = 0; d && i < d->count; i++) {
+        struct made *m = &d->made[i];
+
+        if (m->virtio)
+            virtio_hold(m->virtio, held);
+        else if (m->hold)
+            m->hold(m->dev, held);
+    }
+}
+
+struct virtio_device *vm_devices_virtio(struct vm_devices *d, size_t n)
+{
+    for (size_t i = 0; d && i < d->count; i++)
+        if (d->made[i].virtio && n-- == 0)
+            return d->made[i].virtio;
+    return NULL;
+}
+
+const struct virtio_blk *vm_devices_disk(struct vm_devices *d, const struct virtio_device *v,
+                                         const char **path)
+{
+    for (size_t i = 0; d && i < d->count; i++) {
+        const struct made *m = &d->made[i];
+
+        if (m->virtio == v && m->cfg && m->cfg->kind == DEVICE_DISK) {
+            *path = m->cfg->path;
+            return m->dev;
+        }
+    }
+    return NULL;
 }
