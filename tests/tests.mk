@@ -42,6 +42,11 @@ $(BUILD)/tests/unit/test_walk_view: tools/walk_grid.c tools/walk_ink.c tools/wal
 
 $(BUILD)/tests/unit/test_values: tools/parse.c tools/table.c
 
+$(BUILD)/tests/unit/test_iova_picture: tools/isolate_text.c tools/iova_layout.c tools/iova_svg.c \
+	tools/iova_picture.c
+
+$(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c
+
 # The oracle that the guest runs against its MMU.
 $(BUILD)/tests/unit/test_access_oracle: guest/kernel/access_oracle.c guest/kernel/access_plan.c
 

@@ -6,6 +6,7 @@
 
 #include "iommu/iommu.h"
 #include "vmm/acpi.h"
+#include "vmm/edu.h"
 #include "vmm/pci.h"
 #include "vmm/virtio.h"
 #include "vmm/virtio_blk.h"
@@ -79,16 +80,36 @@ static int make_rng(struct vm_devices *d, struct made *out, struct error *err)
     return 0;
 }
 
+static void destroy_edu(void *dev)
+{
+    edu_destroy(dev);
+}
+
+static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
+{
+    struct edu *edu;
+    int rc = edu_create(&edu, d->pci, -1, d->vm->loop, d->vm->mem, err);
+
+    if (rc < 0)
+        return rc;
+    out->dev = edu;
+    out->destroy = destroy_edu;
+    out->dma = edu_dma(edu);
+    out->dma->iommu = d->iommu;
+    return 0;
+}
+
 static int make(struct vm_devices *d, const struct device_config *cfg, struct made *out,
                 struct error *err)
 {
     out->cfg = cfg;
     switch (cfg->kind) {
+    case DEVICE_EDU:
+        return make_edu(d, out, err);
     case DEVICE_DISK:
         return make_disk(d, out, err);
     case DEVICE_RNG:
         return make_rng(d, out, err);
-    case DEVICE_EDU:
     case DEVICE_VFIO:
         break;
     }
