@@ -85,6 +85,11 @@ static void destroy_edu(void *dev)
     edu_destroy(dev);
 }
 
+static void hold_edu(void *dev, bool held)
+{
+    edu_hold(dev, held);
+}
+
 static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
 {
     struct edu *edu;
@@ -94,6 +99,7 @@ static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
         return rc;
     out->dev = edu;
     out->destroy = destroy_edu;
+    out->hold = hold_edu;
     out->dma = edu_dma(edu);
     out->dma->iommu = d->iommu;
     return 0;
