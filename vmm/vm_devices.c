@@ -8,7 +8,10 @@
 #include "vmm/acpi.h"
 #include "vmm/edu.h"
 #include "vmm/pci.h"
+#include "vmm/virtio.h"
+#include "vmm/virtio_blk.h"
 #include "vmm/virtio_iommu.h"
+#include "vmm/virtio_rng.h"
 #include "vmm/vm_impl.h"
 
 #define INTX_GSI 16 /* four lines, in the DSDT too */
@@ -22,6 +25,9 @@ struct made {
     void *dev;
     void (*destroy)(void *dev);
     struct dma *dma; /* of an emulated device: stands behind the IOMMU. NULL: beside it */
+    void (*hold)(void *dev, bool held); /* NULL: it is virtio, or does no DMA of its own accord */
+    struct virtio_device *virtio;       /* NULL: it is none */
+    const struct device_config *cfg;
 };
 
 struct vm_devices {
@@ -48,6 +54,11 @@ static void destroy_edu(void *dev)
     edu_destroy(dev);
 }
 
+static void hold_edu(void *dev, bool held)
+{
+    edu_hold(dev, held);
+}
+
 static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
 {
     struct edu *edu;
@@ -55,19 +66,55 @@ static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
 
     if (rc < 0)
         return rc;
-    *out = (struct made){ .dev = edu, .destroy = destroy_edu, .dma = edu_dma(edu) };
+    out->dev = edu;
+    out->destroy = destroy_edu;
+    out->hold = hold_edu;
+    out->dma = edu_dma(edu);
     out->dma->iommu = d->iommu;
+    return 0;
+}
+
+static int make_disk(struct vm_devices *d, struct made *out, struct error *err)
+{
+    struct virtio_place place = place_of(d);
+    struct virtio_blk *b;
+    int rc = virtio_blk_create(&b, out->cfg, &place, err);
+
+    if (rc < 0)
+        return rc;
+    out->dev = b;
+    out->destroy = virtio_blk_destroy;
+    out->virtio = virtio_blk_device(b);
+    out->dma = virtio_dma(out->virtio);
+    return 0;
+}
+
+static int make_rng(struct vm_devices *d, struct made *out, struct error *err)
+{
+    struct virtio_place place = place_of(d);
+    struct virtio_rng *r;
+    int rc = virtio_rng_create(&r, &place, err);
+
+    if (rc < 0)
+        return rc;
+    out->dev = r;
+    out->destroy = virtio_rng_destroy;
+    out->virtio = virtio_rng_device(r);
+    out->dma = virtio_dma(out->virtio);
     return 0;
 }
 
 static int make(struct vm_devices *d, const struct device_config *cfg, struct made *out,
                 struct error *err)
 {
+    out->cfg = cfg;
     switch (cfg->kind) {
     case DEVICE_EDU:
         return make_edu(d, out, err);
     case DEVICE_DISK:
+        return make_disk(d, out, err);
     case DEVICE_RNG:
+        return make_rng(d, out, err);
     case DEVICE_VFIO:
         break;
     }
@@ -204,4 +251,38 @@ void vm_devices_viot(struct vm_devices *d, struct acpi_viot *out)
     for (size_t i = 0; i < d->count; i++)
         if (d->made[i].dma)
             out->endpoint[out->endpoints++] = d->made[i].dma->function->devfn;
+}
+
+void vm_devices_hold(struct vm_devices *d, bool held)
+{
+    for (size_t i = 0; d && i < d->count; i++) {
+        struct made *m = &d->made[i];
+
+        if (m->virtio)
+            virtio_hold(m->virtio, held);
+        else if (m->hold)
+            m->hold(m->dev, held);
+    }
+}
+
+struct virtio_device *vm_devices_virtio(struct vm_devices *d, size_t n)
+{
+    for (size_t i = 0; d && i < d->count; i++)
+        if (d->made[i].virtio && n-- == 0)
+            return d->made[i].virtio;
+    return NULL;
+}
+
+const struct virtio_blk *vm_devices_disk(struct vm_devices *d, const struct virtio_device *v,
+                                         const char **path)
+{
+    for (size_t i = 0; d && i < d->count; i++) {
+        const struct made *m = &d->made[i];
+
+        if (m->virtio == v && m->cfg && m->cfg->kind == DEVICE_DISK) {
+            *path = m->cfg->path;
+            return m->dev;
+        }
+    }
+    return NULL;
 }
