@@ -6,6 +6,7 @@
 #include "tools/client.h"
 #include "tools/parse.h"
 #include "tools/stat_pages.h"
+#include "tools/stat_pci.h"
 #include "tools/stat_shadow.h"
 #include "tools/table.h"
 #include "vmm/control.h"
@@ -225,6 +226,7 @@ static int run(const struct command *cmd, int argc, char **argv)
         print_vcpus(json_object_get(stat, "vcpus"));
         stat_print_shadow(json_object_get(stat, "shadow"));
         print_devices(stat);
+        stat_print_pci(json_object_get(stat, "pci"));
     }
     json_decref(stat);
     return STATUS_OK;

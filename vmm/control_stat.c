@@ -9,6 +9,7 @@
 #include "vmm/control_impl.h"
 #include "vmm/control_migrate.h"
 #include "vmm/control_pages.h"
+#include "vmm/control_pci.h"
 #include "vmm/control_track.h"
 #include "vmm/depriv.h"
 #include "vmm/residency.h"
@@ -195,6 +196,7 @@ json_t *control_stat(struct vm *vm)
     if (vm_shadow(vm))
         (void)json_object_set_new(stat, "shadow", shadow_json(vm));
     (void)json_object_set_new(stat, "devices", devices_json(vm));
+    (void)json_object_set_new(stat, "pci", control_pci_json(vm));
     (void)json_object_set_new(stat, "unclaimed_accesses",
                               control_number(bus_unclaimed(vm_bus(vm))));
     (void)json_object_set_new(stat, "memory", memory_json(vm));
