@@ -24,10 +24,10 @@
 struct made {
     void *dev;
     void (*destroy)(void *dev);
-    struct dma *dma; /* of an emulated device: stands behind the IOMMU. NULL: beside it */
     void (*hold)(void *dev, bool held); /* NULL: it is virtio, or does no DMA of its own accord */
     struct virtio_device *virtio;       /* NULL: it is none */
     const struct device_config *cfg;
+    struct dma *dma; /* of an emulated device: stands behind the IOMMU. NULL: beside it */
 };
 
 struct vm_devices {
@@ -35,43 +35,19 @@ struct vm_devices {
     struct pci *pci;
     struct iommu *iommu; /* NULL: none was asked for */
     struct virtio_iommu *virtio_iommu;
-    struct made made[DEVICES_MAX];
+    struct made made[DEVICES_MAX + 1]; /* and the IOMMU */
     size_t count;
 };
 
-/* Where emulated devices are put: behind the IOMMU, when there is one. */
-static struct virtio_place place_of(const struct vm_devices *d)
+static struct virtio_place place_of(struct vm_devices *d)
 {
-    struct vm *vm = d->vm;
-
     return (struct virtio_place){
-        .pci = d->pci, .mem = vm->mem, .loop = vm->loop, .iommu = d->iommu, .vm_fd = vm->fd
+        .pci = d->pci,
+        .mem = d->vm->mem,
+        .loop = d->vm->loop,
+        .iommu = d->iommu,
+        .vm_fd = d->vm->fd,
     };
-}
-
-static void destroy_edu(void *dev)
-{
-    edu_destroy(dev);
-}
-
-static void hold_edu(void *dev, bool held)
-{
-    edu_hold(dev, held);
-}
-
-static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
-{
-    struct edu *edu;
-    int rc = edu_create(&edu, d->pci, -1, d->vm->loop, d->vm->mem, err);
-
-    if (rc < 0)
-        return rc;
-    out->dev = edu;
-    out->destroy = destroy_edu;
-    out->hold = hold_edu;
-    out->dma = edu_dma(edu);
-    out->dma->iommu = d->iommu;
-    return 0;
 }
 
 static int make_disk(struct vm_devices *d, struct made *out, struct error *err)
@@ -101,6 +77,31 @@ static int make_rng(struct vm_devices *d, struct made *out, struct error *err)
     out->destroy = virtio_rng_destroy;
     out->virtio = virtio_rng_device(r);
     out->dma = virtio_dma(out->virtio);
+    return 0;
+}
+
+static void destroy_edu(void *dev)
+{
+    edu_destroy(dev);
+}
+
+static void hold_edu(void *dev, bool held)
+{
+    edu_hold(dev, held);
+}
+
+static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
+{
+    struct edu *edu;
+    int rc = edu_create(&edu, d->pci, -1, d->vm->loop, d->vm->mem, err);
+
+    if (rc < 0)
+        return rc;
+    out->dev = edu;
+    out->destroy = destroy_edu;
+    out->hold = hold_edu;
+    out->dma = edu_dma(edu);
+    out->dma->iommu = d->iommu;
     return 0;
 }
 
@@ -179,11 +180,19 @@ static int bus_make(struct vm_devices *d, struct error *err)
 static int iommu_make(struct vm_devices *d, struct error *err)
 {
     struct virtio_place place = place_of(d);
+    struct made *m = &d->made[d->count];
     int rc = iommu_create(&d->iommu, 4, false);
 
     if (rc < 0)
         return error_set(err, rc, "no memory for the IOMMU");
-    return virtio_iommu_create(&d->virtio_iommu, d->iommu, &place, err);
+    rc = virtio_iommu_create(&d->virtio_iommu, d->iommu, &place, err);
+    if (rc < 0)
+        return rc;
+    m->dev = d->virtio_iommu;
+    m->destroy = virtio_iommu_destroy;
+    m->virtio = virtio_iommu_device(d->virtio_iommu);
+    d->count++;
+    return 0;
 }
 
 int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err)
@@ -220,7 +229,6 @@ void vm_devices_destroy(struct vm_devices *d)
         d->count--;
         d->made[d->count].destroy(d->made[d->count].dev);
     }
-    virtio_iommu_destroy(d->virtio_iommu);
     iommu_destroy(d->iommu);
     pci_destroy(d->pci);
     free(d);
@@ -247,7 +255,7 @@ void vm_devices_viot(struct vm_devices *d, struct acpi_viot *out)
     if (!d->virtio_iommu)
         return;
     out->present = true;
-    out->iommu = virtio_iommu_function(d->virtio_iommu)->devfn;
+    out->iommu = virtio_function(virtio_iommu_device(d->virtio_iommu))->devfn;
     for (size_t i = 0; i < d->count; i++)
         if (d->made[i].dma)
             out->endpoint[out->endpoints++] = d->made[i].dma->function->devfn;
