@@ -29,6 +29,7 @@ static const struct command *const commands[] = {
     &command_guard,
     &command_migrate,
     &command_console,
+    &command_devices,
     &command_info,
     &command_lab,
     &command_version,
