@@ -2,8 +2,16 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 
+#include "vmm/pci.h"
 #include "vmm/vm_impl.h"
+
+#define INTX_GSI 16 /* four lines, in the DSDT too */
+
+#define GIB           (UINT64_C(1) << 30)
+#define WIDE_BITS_MAX 46 /* four levels of any hypervisor's tables reach it */
+#define WIDE_MAX      (UINT64_C(1) << 40)
 
 /* A device that was made, and how it goes. */
 struct made {
@@ -34,6 +42,60 @@ static int make(struct vm_devices *d, const struct device_config *cfg, struct ma
     return error_set(err, -ENOTSUP, "no such device yet");
 }
 
+static void send_msi(void *ctx, const struct msi_message *message)
+{
+    struct vm *vm = ctx;
+    struct kvm_msi msi = {
+        .address_lo = (uint32_t)message->address,
+        .address_hi = (uint32_t)(message->address >> 32),
+        .data = message->data,
+    };
+
+    /* Fails for an address that is no APIC's: the guest's doing, and its loss. */
+    (void)ioctl(vm->fd, KVM_SIGNAL_MSI, &msi);
+}
+
+static void set_line(void *ctx, unsigned gsi, int level)
+{
+    struct vm *vm = ctx;
+    struct kvm_irq_level irq = { .irq = gsi, .level = (uint32_t)level };
+
+    /* All 24 lines of the I/O APIC are there. */
+    (void)ioctl(vm->fd, KVM_IRQ_LINE, &irq);
+}
+
+void vm_devices_window(const struct vm *vm, uint64_t *base, uint64_t *size)
+{
+    unsigned bits = cpuid_phys_bits(vm->cpuid);
+    uint64_t end, ram;
+    size_t count;
+    const struct mem_slot *slot = memory_slots(vm->mem, &count);
+
+    if (bits > WIDE_BITS_MAX)
+        bits = WIDE_BITS_MAX;
+    /* The upper half is the hidden slot's of --paging shadow; at home in both, so that a guest
+     * sees the same machine. */
+    end = UINT64_C(1) << (bits - 1);
+    ram = (slot[count - 1].base.v + slot[count - 1].size + GIB - 1) & ~(GIB - 1);
+    *base = end / 2 < WIDE_MAX ? end / 2 : end - WIDE_MAX;
+    if (*base < ram)
+        *base = ram;
+    if (*base < MEMORY_HOLE_END)
+        *base = MEMORY_HOLE_END;
+    *size = *base < end ? end - *base : 0;
+}
+
+static int bus_make(struct vm_devices *d, struct error *err)
+{
+    struct vm *vm = d->vm;
+    struct irq_line intx = { .set = set_line, .ctx = vm, .gsi = INTX_GSI };
+    struct msi_sink msi = { .send = send_msi, .ctx = vm };
+    uint64_t base, size;
+
+    vm_devices_window(vm, &base, &size);
+    return pci_create(&d->pci, vm->bus, intx, msi, base, size, err);
+}
+
 int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err)
 {
     const struct devices_config *cfg = &vm->cfg->devices;
@@ -44,6 +106,7 @@ int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err)
     if (!d)
         return error_set(err, -ENOMEM, "no memory for the devices");
     d->vm = vm;
+    rc = bus_make(d, err);
     for (size_t i = 0; i < cfg->count && rc == 0; i++) {
         rc = make(d, &cfg->device[i], &d->made[d->count], err);
         if (rc == 0)
@@ -60,6 +123,7 @@ void vm_devices_destroy(struct vm_devices *d)
         d->count--;
         d->made[d->count].destroy(d->made[d->count].dev);
     }
+    pci_destroy(d->pci);
     free(d);
 }
 

@@ -4,6 +4,8 @@
 #ifndef TWOFOLD_VMM_VM_DEVICES_H
 #define TWOFOLD_VMM_VM_DEVICES_H
 
+#include <stdint.h>
+
 #include "vmm/device_config.h"
 #include "vmm/error.h"
 
@@ -16,6 +18,10 @@ int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err)
 
 /* No vCPU and no I/O thread runs any more. NULL is fine. */
 void vm_devices_destroy(struct vm_devices *d);
+
+/* Where large 64-bit BARs may lie: above RAM, below the upper half of the CPU's address width. A
+ * size of 0: RAM left no room. Needs the VM's memory and CPUID alone. */
+void vm_devices_window(const struct vm *vm, uint64_t *base, uint64_t *size);
 
 struct pci;
 struct iommu;

@@ -1,0 +1,402 @@
+/*
+ * Interrupts of PCI functions: MSI and MSI-X ("PCI Local Bus Specification 3.0", 6.8 Message
+ * Signaled Interrupts) and INTx (2.2.6 Interrupt Pins).
+ */
+#include "vmm/pci_impl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+
+#define CAP_MSI  0x05
+#define CAP_MSIX 0x11
+
+#define MSI_BYTES    24
+#define MSI_CONTROL  2
+#define MSI_ADDRESS  4
+#define MSI_DATA     12
+#define MSI_MASK     16
+#define MSI_PENDING  20
+#define MSI_ENABLE   0x0001u
+#define MSI_64       0x0080u
+#define MSI_MASKABLE 0x0100u
+
+#define MSIX_BYTES       12
+#define MSIX_CONTROL     2
+#define MSIX_TABLE       4
+#define MSIX_PENDING     8
+#define MSIX_ENABLE      0x8000u
+#define MSIX_MASK        0x4000u /* function mask */
+#define MSIX_VECTORS_MAX 2048
+#define MSIX_ENTRY       16u
+#define ENTRY_DATA       8
+#define ENTRY_CONTROL    12
+#define ENTRY_MASKED     0x01
+
+static uint64_t little(const uint8_t *at, unsigned bytes)
+{
+    uint64_t value = 0;
+
+    for (unsigned i = 0; i < bytes; i++)
+        value |= (uint64_t)at[i] << (8 * i);
+    return value;
+}
+
+/* --- what a device is made of --------------------------------------------------------- */
+
+int pci_add_msi(struct pci_function *f)
+{
+    unsigned cap = pci_add_cap(f, CAP_MSI, MSI_BYTES);
+
+    if (!cap)
+        return -ENOSPC;
+    f->msi_cap = cap;
+    pci_put(f, cap + MSI_CONTROL, 2, MSI_64 | MSI_MASKABLE);
+    f->writable[cap + MSI_CONTROL] = MSI_ENABLE;
+    for (unsigned i = 0; i < 8; i++)
+        f->writable[cap + MSI_ADDRESS + i] = i ? 0xff : 0xfc;
+    f->writable[cap + MSI_DATA] = f->writable[cap + MSI_DATA + 1] = 0xff;
+    f->writable[cap + MSI_MASK] = 1;
+    return 0;
+}
+
+int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint64_t table,
+                 uint64_t pending)
+{
+    size_t bits = ((size_t)vectors + 63) / 64 * 8;
+    struct pci_msix *m;
+    unsigned cap;
+
+    if (vectors < 1 || vectors > MSIX_VECTORS_MAX || bar >= PCI_BARS || (table | pending) % 8 ||
+        table > UINT32_MAX || pending > UINT32_MAX || f->msix)
+        return -EINVAL;
+    m = calloc(1, sizeof(*m) + (size_t)vectors * MSIX_ENTRY + bits);
+    cap = m ? pci_add_cap(f, CAP_MSIX, MSIX_BYTES) : 0;
+    if (!cap) {
+        free(m);
+        return m ? -ENOSPC : -ENOMEM;
+    }
+    *m = (struct pci_msix){ .vectors = vectors,
+                            .bar = bar,
+                            .table = table,
+                            .pending = pending,
+                            .entry = (uint8_t *)(m + 1) };
+    m->bit = m->entry + (size_t)vectors * MSIX_ENTRY;
+    for (unsigned v = 0; v < vectors; v++)
+        m->entry[v * MSIX_ENTRY + ENTRY_CONTROL] = ENTRY_MASKED;
+    f->msix = m;
+    f->msix_cap = cap;
+    pci_put(f, cap + MSIX_CONTROL, 2, vectors - 1);
+    f->writable[cap + MSIX_CONTROL + 1] = (MSIX_ENABLE | MSIX_MASK) >> 8;
+    pci_put(f, cap + MSIX_TABLE, 4, (uint32_t)table | bar);
+    pci_put(f, cap + MSIX_PENDING, 4, (uint32_t)pending | bar);
+    return 0;
+}
+
+void pci_use_intx(struct pci_function *f)
+{
+    /* pci_add() knows the function's number. */
+    pci_put(f, PCI_CFG_PIN, 1, 1);
+}
+
+static uint64_t pending_bytes(const struct pci_msix *m)
+{
+    return ((uint64_t)m->vectors + 63) / 64 * 8;
+}
+
+int pci_msix_check(const struct pci_function *f, struct error *err)
+{
+    const struct pci_msix *m = f->msix;
+    const struct pci_bar *bar = m ? &f->bar[m->bar] : NULL;
+    uint64_t table_end, pending_end;
+
+    if (!m)
+        return 0;
+    table_end = m->table + (uint64_t)m->vectors * MSIX_ENTRY;
+    pending_end = m->pending + pending_bytes(m);
+    if (bar->io || table_end > bar->size || pending_end > bar->size ||
+        (m->table < pending_end && m->pending < table_end))
+        return error_set(err, -EINVAL,
+                         "PCI device %s: the MSI-X table and pending bits of %u vectors don't fit "
+                         "BAR %u of %" PRIu64 " bytes",
+                         f->name, m->vectors, m->bar, bar->size);
+    return 0;
+}
+
+/* --- which kind ------------------------------------------------------------------------- */
+
+static bool msi_enabled(const struct pci_function *f)
+{
+    return f->msi_cap && pci_get(f, f->msi_cap + MSI_CONTROL, 2) & MSI_ENABLE;
+}
+
+static bool msix_enabled(const struct pci_function *f)
+{
+    return f->msix_cap && pci_get(f, f->msix_cap + MSIX_CONTROL, 2) & MSIX_ENABLE;
+}
+
+enum pci_interrupts pci_interrupt_kind(const struct pci_function *f)
+{
+    if (msix_enabled(f))
+        return PCI_MSIX;
+    if (msi_enabled(f))
+        return PCI_MSI;
+    if (pci_get(f, PCI_CFG_PIN, 1) && !(pci_get(f, PCI_CFG_COMMAND, 2) & PCI_CMD_NO_INTX))
+        return PCI_INTX;
+    return PCI_NONE;
+}
+
+bool pci_bus_master(const struct pci_function *f)
+{
+    return pci_get(f, PCI_CFG_COMMAND, 2) & PCI_CMD_MASTER;
+}
+
+/* --- INTx ------------------------------------------------------------------------------- */
+
+/* Pins of neighbours are wired to different lines, as on a board. */
+static unsigned line_of(const struct pci_function *f)
+{
+    return ((f->devfn >> 3) + pci_get(f, PCI_CFG_PIN, 1) - 1) % PCI_LINES;
+}
+
+void pci_intx_update(struct pci_function *f)
+{
+    struct pci *pci = f->pci;
+    bool asserted = f->intx && pci_interrupt_kind(f) == PCI_INTX, level = false;
+    uint32_t status = pci_get(f, PCI_CFG_STATUS, 2) & ~PCI_STATUS_INTX;
+    unsigned line = line_of(f);
+
+    if (!pci_get(f, PCI_CFG_PIN, 1))
+        return;
+    pci_put(f, PCI_CFG_STATUS, 2, status | (f->intx ? PCI_STATUS_INTX : 0));
+    if (asserted && !f->asserted)
+        f->raised[PCI_INTX]++;
+    f->asserted = asserted;
+    for (unsigned i = 0; i < PCI_FUNCTIONS; i++) {
+        const struct pci_function *other = pci->function[i];
+
+        level = level || (other && other->asserted && line_of(other) == line);
+    }
+    if (level != pci->line[line])
+        pci->intx.set(pci->intx.ctx, pci->intx.gsi + line, level);
+    pci->line[line] = level;
+}
+
+void pci_intx_set(struct pci_function *f, bool level)
+{
+    if (!f->pci)
+        return;
+    pthread_mutex_lock(&f->pci->lock);
+    f->intx = level;
+    pci_intx_update(f);
+    pthread_mutex_unlock(&f->pci->lock);
+}
+
+/* --- messages ----------------------------------------------------------------------------- */
+
+/* A message is a write by the device: none without bus master. */
+static bool message(const struct pci_function *f, unsigned vector, struct msi_message *out)
+{
+    enum pci_interrupts kind = pci_interrupt_kind(f);
+    const uint8_t *entry;
+
+    out->requester = f->devfn;
+    if (!pci_bus_master(f))
+        return false;
+    if (kind == PCI_MSI) {
+        out->address = pci_get(f, f->msi_cap + MSI_ADDRESS, 4) |
+                       (uint64_t)pci_get(f, f->msi_cap + MSI_ADDRESS + 4, 4) << 32;
+        out->data = pci_get(f, f->msi_cap + MSI_DATA, 2);
+        return !(pci_get(f, f->msi_cap + MSI_MASK, 1) & 1);
+    }
+    if (kind != PCI_MSIX || vector >= f->msix->vectors ||
+        pci_get(f, f->msix_cap + MSIX_CONTROL, 2) & MSIX_MASK)
+        return false;
+    entry = f->msix->entry + (size_t)vector * MSIX_ENTRY;
+    out->address = little(entry, 8);
+    out->data = (uint32_t)little(entry + ENTRY_DATA, 4);
+    return !(entry[ENTRY_CONTROL] & ENTRY_MASKED);
+}
+
+bool pci_message(struct pci_function *f, unsigned vector, struct msi_message *out)
+{
+    bool there;
+
+    if (!f->pci)
+        return false;
+    pthread_mutex_lock(&f->pci->lock);
+    there = message(f, vector, out);
+    pthread_mutex_unlock(&f->pci->lock);
+    return there;
+}
+
+static void set_pending(struct pci_function *f, unsigned vector, bool on)
+{
+    if (msix_enabled(f)) {
+        uint8_t bit = (uint8_t)(1u << vector % 8), *at = &f->msix->bit[vector / 8];
+
+        *at = (uint8_t)(on ? *at | bit : *at & ~bit);
+    } else {
+        pci_put(f, f->msi_cap + MSI_PENDING, 1, on);
+    }
+}
+
+static bool is_pending(const struct pci_function *f, unsigned vector)
+{
+    return msix_enabled(f) ? f->msix->bit[vector / 8] >> vector % 8 & 1
+                           : pci_get(f, f->msi_cap + MSI_PENDING, 1) & 1;
+}
+
+/* With MSI or MSI-X enabled, and `vector` one of them. */
+static bool send_or_keep(struct pci_function *f, unsigned vector)
+{
+    struct msi_message m;
+    bool send = message(f, vector, &m);
+
+    set_pending(f, vector, !send);
+    if (send) {
+        f->raised[pci_interrupt_kind(f)]++;
+        f->pci->msi.send(f->pci->msi.ctx, &m);
+    }
+    return send;
+}
+
+bool pci_notify(struct pci_function *f, unsigned vector)
+{
+    bool sent = false;
+
+    if (!f->pci)
+        return false;
+    pthread_mutex_lock(&f->pci->lock);
+    if (msix_enabled(f)) {
+        sent = vector < f->msix->vectors && send_or_keep(f, vector);
+    } else if (msi_enabled(f)) {
+        sent = send_or_keep(f, 0);
+    } else {
+        pci_intx_set(f, true);
+        sent = f->asserted;
+    }
+    pthread_mutex_unlock(&f->pci->lock);
+    return sent;
+}
+
+/* What was kept back goes out where it may now; what was kept for a kind that is off is lost. */
+static void send_pending(struct pci_function *f)
+{
+    if (f->msix && !msix_enabled(f))
+        for (size_t i = 0; i < pending_bytes(f->msix); i++)
+            f->msix->bit[i] = 0;
+    if (f->msi_cap && pci_interrupt_kind(f) != PCI_MSI)
+        pci_put(f, f->msi_cap + MSI_PENDING, 1, 0);
+    if (msix_enabled(f)) {
+        for (unsigned v = 0; v < f->msix->vectors; v++)
+            if (is_pending(f, v))
+                (void)send_or_keep(f, v);
+    } else if (msi_enabled(f) && is_pending(f, 0)) {
+        (void)send_or_keep(f, 0);
+    }
+}
+
+static bool inside(unsigned offset, unsigned start, unsigned bytes)
+{
+    return start && offset >= start && offset < start + bytes;
+}
+
+void pci_interrupts_written(struct pci_function *f, unsigned offset, uint32_t old)
+{
+    uint32_t changed = old ^ pci_get(f, offset, 4);
+    bool vectors =
+        (changed && (inside(offset, f->msi_cap, MSI_BYTES) || offset == f->msix_cap)) ||
+        (offset == PCI_CFG_COMMAND && changed & PCI_CMD_MASTER && (f->msi_cap || f->msix_cap));
+
+    if (!vectors && !(offset == PCI_CFG_COMMAND && changed & PCI_CMD_NO_INTX))
+        return;
+    pci_intx_update(f);
+    if (!vectors)
+        return;
+    send_pending(f);
+    if (f->ops && f->ops->vectors_changed)
+        f->ops->vectors_changed(f->dev, UINT_MAX);
+}
+
+/* --- the table in its BAR -------------------------------------------------------------------- */
+
+static bool touches(uint64_t offset, unsigned size, uint64_t start, uint64_t bytes)
+{
+    return offset < start + bytes && offset + size > start;
+}
+
+bool pci_msix_read(struct pci_function *f, unsigned bar, uint64_t offset, unsigned size,
+                   uint64_t *value)
+{
+    const struct pci_msix *m = f->msix;
+    uint64_t table_bytes, bits;
+
+    if (!m || bar != m->bar)
+        return false;
+    table_bytes = (uint64_t)m->vectors * MSIX_ENTRY;
+    bits = pending_bytes(m);
+    if (!touches(offset, size, m->table, table_bytes) && !touches(offset, size, m->pending, bits))
+        return false;
+    *value = 0;
+    pthread_mutex_lock(&f->pci->lock);
+    for (unsigned i = 0; i < size; i++) {
+        uint64_t at = offset + i;
+
+        if (touches(at, 1, m->table, table_bytes))
+            *value |= (uint64_t)m->entry[at - m->table] << (8 * i);
+        else if (touches(at, 1, m->pending, bits))
+            *value |= (uint64_t)m->bit[at - m->pending] << (8 * i);
+    }
+    pthread_mutex_unlock(&f->pci->lock);
+    return true;
+}
+
+/* The bits of an entry's byte that a guest may change. */
+static uint8_t entry_writable(uint64_t byte)
+{
+    if (byte >= ENTRY_CONTROL)
+        return byte == ENTRY_CONTROL ? ENTRY_MASKED : 0;
+    return byte == 0 ? 0xfc : 0xff;
+}
+
+static void vector_written(struct pci_function *f, unsigned vector)
+{
+    if (msix_enabled(f) && is_pending(f, vector))
+        (void)send_or_keep(f, vector);
+    if (f->ops && f->ops->vectors_changed)
+        f->ops->vectors_changed(f->dev, vector);
+}
+
+bool pci_msix_write(struct pci_function *f, unsigned bar, uint64_t offset, unsigned size,
+                    uint64_t value)
+{
+    struct pci_msix *m = f->msix;
+    unsigned vector = UINT_MAX; /* changed so far, and not yet told */
+    uint64_t table_bytes, ignored;
+
+    if (!m || bar != m->bar || !pci_msix_read(f, bar, offset, size, &ignored))
+        return false;
+    table_bytes = (uint64_t)m->vectors * MSIX_ENTRY;
+    pthread_mutex_lock(&f->pci->lock);
+    for (unsigned i = 0; i < size; i++) {
+        uint64_t at = offset + i - m->table;
+        uint8_t writable, byte;
+
+        if (!touches(offset + i, 1, m->table, table_bytes))
+            continue;
+        writable = entry_writable(at % MSIX_ENTRY);
+        byte = (uint8_t)((m->entry[at] & ~writable) | (value >> (8 * i) & writable));
+        if (byte == m->entry[at])
+            continue;
+        m->entry[at] = byte;
+        if (vector != UINT_MAX && vector != at / MSIX_ENTRY)
+            vector_written(f, vector);
+        vector = (unsigned)(at / MSIX_ENTRY);
+    }
+    if (vector != UINT_MAX)
+        vector_written(f, vector);
+    pthread_mutex_unlock(&f->pci->lock);
+    return true;
+}
