@@ -46,6 +46,9 @@ $(BUILD)/tests/unit/test_values: tools/parse.c tools/table.c
 $(BUILD)/tests/unit/test_bind: tests/unit/host_fixture.c tests/unit/host_fixture.h \
 	$(wildcard tools/bind*.c) tools/host_device.c tools/host_use.c tools/host_verdict.c tools/libvirt_load.c
 
+$(BUILD)/tests/unit/test_iova_picture: tools/isolate_text.c tools/iova_layout.c tools/iova_svg.c \
+	tools/iova_picture.c
+
 # The oracle that the guest runs against its MMU.
 $(BUILD)/tests/unit/test_access_oracle: guest/kernel/access_oracle.c guest/kernel/access_plan.c
 

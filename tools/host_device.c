@@ -1,6 +1,5 @@
 #include "tools/host_device.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +9,8 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "vmm/vfio_group.h"
 
 static int write_attribute(void *ctx, const char *path, const char *text)
 {
@@ -61,39 +62,16 @@ const struct host host_machine = {
 
 /* --- names ------------------------------------------------------------------------ */
 
-/* 1 to `digits` hexadecimal digits, up to `max`, then the character `then`. */
-static bool take_hex(const char **at, int least, int digits, unsigned long max, char then,
-                     unsigned long *out)
-{
-    int n = 0;
-
-    *out = 0;
-    while (n < digits && isxdigit((unsigned char)(*at)[n]))
-        n++;
-    if (n < least || (*at)[n] != then)
-        return false;
-    *out = strtoul(*at, NULL, 16);
-    *at += n + (then ? 1 : 0);
-    return *out <= max;
-}
-
 int bdf_parse(const char *what, const char *text, char out[BDF_SIZE], struct error *err)
 {
-    const char *colon = strchr(text, ':');
-    const char *at = text;
-    unsigned long domain = 0, bus, device, function;
-    bool good = true;
+    struct vfio_bdf bdf;
 
-    if (colon && strchr(colon + 1, ':'))
-        good = take_hex(&at, 4, 8, 0xffffffff, ':', &domain);
-    good = good && take_hex(&at, 2, 2, 0xff, ':', &bus) &&
-           take_hex(&at, 2, 2, 0x1f, '.', &device) && take_hex(&at, 1, 1, 7, '\0', &function);
-    if (!good)
+    if (vfio_bdf_parse(text, &bdf, NULL))
         return error_set(err, -EINVAL,
-                         "%s: '%.40s' names no PCI device; give [DOMAIN:]BUS:DEVICE.FUNCTION like "
-                         "0000:00:04.0 (see 'twofold devices')",
+                         "%s: '%.40s' is no PCI device; give BUS:DEVICE.FUNCTION in hexadecimal, "
+                         "like 0000:00:04.0 or 00:04.0 (see 'twofold devices')",
                          what, text);
-    (void)snprintf(out, BDF_SIZE, "%04lx:%02lx:%02lx.%lx", domain, bus, device, function);
+    (void)snprintf(out, BDF_SIZE, "%s", bdf.name);
     return 0;
 }
 

@@ -11,7 +11,7 @@
 
 #include "vmm/error.h"
 
-#define BDF_SIZE 20 /* "0000:00:04.0"; domains of some bridges have up to eight digits */
+#define BDF_SIZE 20 /* "0000:00:04.0"; domains of some bridges have more digits */
 
 /* Where the machine is looked at and changed; unit tests have one of their own in a folder. */
 struct host {

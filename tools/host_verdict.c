@@ -86,7 +86,8 @@ bool host_device_no_acs(const struct host *h, const char *bdf, char bridge[BDF_S
 
 bool host_device_yields(const struct host_device *d)
 {
-    return d->bridge || !d->driver[0] || !strcmp(d->driver, "vfio-pci");
+    return d->bridge || !d->driver[0] || !strcmp(d->driver, "vfio-pci") ||
+           !strcmp(d->driver, "pci-stub");
 }
 
 static bool same_slot(const char *a, const char *b)

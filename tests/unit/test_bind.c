@@ -63,13 +63,13 @@ static void names(void **state)
     static const char *const bad[] = { "",
                                        "0",
                                        "00:04",
-                                       "0:4.0",
+                                       "0:4",
                                        "00:04.8",
                                        "00:20.0",
                                        "00:04.0 ",
                                        " 00:04.0",
                                        "00:04.00",
-                                       "000:00:04.0",
+                                       "00000:00:04.0",
                                        "123456789:00:04.0",
                                        "0000:00:04.0.0",
                                        "0000:0g:04.0",
@@ -84,8 +84,6 @@ static void names(void **state)
     assert_string_equal(out, "0000:00:04.0");
     assert_int_equal(bdf_parse("x", "0000:FF:1f.7", out, NULL), 0);
     assert_string_equal(out, "0000:ff:1f.7");
-    assert_int_equal(bdf_parse("x", "10000:e1:00.0", out, NULL), 0);
-    assert_string_equal(out, "10000:e1:00.0");
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_int_equal(bdf_parse("x", bad[i], out, NULL), -EINVAL);
 }
