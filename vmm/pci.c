@@ -18,8 +18,9 @@
 /* A BAR of this size or more is put above RAM when it may be. */
 #define WIDE_FROM (UINT64_C(64) << 20)
 
-#define BRIDGE_VENDOR 0x1b36 /* what QEMU's generic PCIe host bridge says: no kernel has a quirk \
-                              */
+#define BRIDGE_VENDOR                                                          \
+    0x1b36 /* what QEMU's generic PCIe host bridge says: no kernel has a quirk \
+            */
 #define BRIDGE_DEVICE 0x0008
 #define BRIDGE_CLASS  0x060000
 

@@ -45,7 +45,12 @@ void vfio_destroy(struct vfio *v);
 int vfio_add(struct vfio *v, const struct device_config *cfg, struct vfio_device **out,
              struct error *err);
 
-/* Resets the device and gives it back to VFIO. No vCPU and no I/O thread runs. NULL is fine. */
+/* All devices were added: resets those that can only be reset together, and warns of those that
+ * can't be reset at all. NULL is fine. */
+void vfio_ready(struct vfio *v);
+
+/* The last one that was made goes first. Resets the device and gives it back to VFIO. No vCPU and
+ * no I/O thread runs. NULL is fine. */
 void vfio_device_destroy(void *dev);
 
 #endif

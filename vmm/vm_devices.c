@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 
 #include "vmm/pci.h"
+#include "vmm/vfio.h"
 #include "vmm/vm_impl.h"
 
 #define INTX_GSI 16 /* four lines, in the DSDT too */
@@ -23,9 +24,33 @@ struct vm_devices {
     struct vm *vm;
     struct pci *pci;
     struct iommu *iommu; /* NULL: none was asked for */
+    struct vfio *vfio;   /* NULL: no device is passed through */
     struct made made[DEVICES_MAX];
     size_t count;
 };
+
+static int make_vfio(struct vm_devices *d, const struct device_config *cfg, struct made *out,
+                     struct error *err)
+{
+    struct vm *vm = d->vm;
+    const struct vfio_host host = {
+        .mem = vm->mem,
+        .pages = vm->pages,
+        .pci = d->pci,
+        .loop = vm->loop,
+        .vm_fd = vm->fd,
+        .routes = (unsigned)kvm_cap(&vm->kvm, KVM_CAP_IRQ_ROUTING),
+        .wanted = &vm->cfg->devices,
+        .trap_bars = vm->cfg->paging == PAGING_SHADOW,
+    };
+    struct vfio_device *dev = NULL;
+    int rc = d->vfio ? 0 : vfio_create(&d->vfio, &host, err);
+
+    if (rc == 0)
+        rc = vfio_add(d->vfio, cfg, &dev, err);
+    *out = (struct made){ .dev = dev, .destroy = vfio_device_destroy };
+    return rc;
+}
 
 static int make(struct vm_devices *d, const struct device_config *cfg, struct made *out,
                 struct error *err)
@@ -36,8 +61,9 @@ static int make(struct vm_devices *d, const struct device_config *cfg, struct ma
     case DEVICE_DISK:
     case DEVICE_RNG:
     case DEVICE_EDU:
-    case DEVICE_VFIO:
         break;
+    case DEVICE_VFIO:
+        return make_vfio(d, cfg, out, err);
     }
     return error_set(err, -ENOTSUP, "no such device yet");
 }
@@ -112,6 +138,8 @@ int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err)
         if (rc == 0)
             d->count++;
     }
+    if (rc == 0)
+        vfio_ready(d->vfio);
     return rc; /* vm_destroy() frees what is there */
 }
 
@@ -123,6 +151,7 @@ void vm_devices_destroy(struct vm_devices *d)
         d->count--;
         d->made[d->count].destroy(d->made[d->count].dev);
     }
+    vfio_destroy(d->vfio);
     pci_destroy(d->pci);
     free(d);
 }
