@@ -248,7 +248,7 @@ static int place(struct edu *e, struct pci *pci, int devfn, struct error *err)
 }
 
 int edu_create(struct edu **out, struct pci *pci, int devfn, struct io_loop *loop,
-               struct memory *mem, struct iommu *iommu, struct error *err)
+               struct memory *mem, struct error *err)
 {
     struct edu *e = calloc(1, sizeof(*e));
     int rc;
@@ -258,7 +258,7 @@ int edu_create(struct edu **out, struct pci *pci, int devfn, struct io_loop *loo
         return error_set(err, -ENOMEM, "edu: out of memory");
     (void)pthread_mutex_init(&e->lock, NULL);
     e->loop = loop;
-    e->dma = (struct dma){ .mem = mem, .iommu = iommu, .function = &e->function, .dev = e };
+    e->dma = (struct dma){ .mem = mem, .function = &e->function, .dev = e };
     e->memory = mmap(NULL, EDU_MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     e->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (e->memory == MAP_FAILED || e->kick < 0)
@@ -298,6 +298,11 @@ void edu_hold(struct edu *e, bool held)
 const struct pci_function *edu_function(const struct edu *e)
 {
     return &e->function;
+}
+
+struct dma *edu_dma(struct edu *e)
+{
+    return &e->dma;
 }
 
 void *edu_memory(const struct edu *e, uint64_t *size)

@@ -30,11 +30,11 @@ struct edu_stat {
 
 /*
  * Puts the device on `pci` (at `devfn`, or the next free place when that is negative), and on
- * `loop`. `iommu` may be NULL: addresses are gpas then; else the caller adds the endpoint
- * (edu_function() has its devfn). All of them outlive the device. 0 or -errno.
+ * `loop`. Addresses are gpas until edu_dma() is put behind an IOMMU. All of them outlive the
+ * device. 0 or -errno.
  */
 int edu_create(struct edu **out, struct pci *pci, int devfn, struct io_loop *loop,
-               struct memory *mem, struct iommu *iommu, struct error *err);
+               struct memory *mem, struct error *err);
 
 /* No vCPU and no I/O thread runs any more. A transfer that waits is dropped. NULL is fine. */
 void edu_destroy(struct edu *e);
@@ -44,6 +44,9 @@ void edu_destroy(struct edu *e);
 void edu_hold(struct edu *e, bool held);
 
 const struct pci_function *edu_function(const struct edu *e);
+
+/* Its view of memory, for who puts it behind an IOMMU before the VM runs. */
+struct dma *edu_dma(struct edu *e);
 
 /* Its memory behind BAR 2, *size bytes, page-aligned; the device's until edu_destroy(). */
 void *edu_memory(const struct edu *e, uint64_t *size);
