@@ -323,3 +323,25 @@ const struct virtio_blk *vm_devices_disk(struct vm_devices *d, const struct virt
     }
     return NULL;
 }
+
+static const struct made *made_at(const struct vm_devices *d, unsigned devfn)
+{
+    for (size_t i = 0; d && i < d->count; i++)
+        if (d->made[i].dma && d->made[i].dma->function->devfn == devfn)
+            return &d->made[i];
+    return NULL;
+}
+
+const struct dma *vm_devices_dma(struct vm_devices *d, unsigned devfn)
+{
+    const struct made *m = made_at(d, devfn);
+
+    return m ? m->dma : NULL;
+}
+
+struct edu *vm_devices_edu(struct vm_devices *d, unsigned devfn)
+{
+    const struct made *m = made_at(d, devfn);
+
+    return m && m->cfg && m->cfg->kind == DEVICE_EDU ? m->dev : NULL;
+}
