@@ -606,6 +606,39 @@ static void page_requests(void **state)
     rig_free(&r);
 }
 
+/* An iova may lead to the memory behind BAR 2, as long as that is there; other devices' addresses,
+ * and what lies beside it, are no memory. */
+static void through_to_own_memory(void **state)
+{
+    struct rig r;
+    uint64_t size;
+    uint8_t *own;
+
+    (void)state;
+    rig_make(&r, true);
+    own = edu_memory(r.edu, &size);
+    map(&r, 0x300000, 2 * PAGE, r.own + size - PAGE, IOMMU_READ | IOMMU_WRITE);
+    map(&r, 0x400000, PAGE, r.regs, IOMMU_READ | IOMMU_WRITE);
+    map(&r, 0x100000, PAGE, 0x20000, IOMMU_READ | IOMMU_WRITE);
+    fill(&r, 0x20000, PAGE, 21);
+    assert_int_equal(from_memory(&r, 0x100000, TF_EDU_BUFFER, PAGE), TF_EDU_OK);
+    assert_int_equal(to_memory(&r, TF_EDU_BUFFER, 0x300000, PAGE), TF_EDU_OK);
+    assert_memory_equal(own + size - PAGE, ram(&r, 0x20000), PAGE);
+    own[size - PAGE] ^= 0xff;
+    assert_int_equal(from_memory(&r, 0x300000, TF_EDU_BUFFER, 16), TF_EDU_OK);
+    assert_int_equal(to_memory(&r, TF_EDU_BUFFER, 0x100000, 16), TF_EDU_OK);
+    assert_memory_equal(own + size - PAGE, ram(&r, 0x20000), 16);
+
+    /* Over its end, and to a BAR of registers. */
+    assert_int_equal(to_memory(&r, TF_EDU_BUFFER, 0x300ff8, 16), TF_EDU_FAULT);
+    assert_int_equal(last_fault(&r, 0x301000, true), IOMMU_OUTPUT);
+    assert_int_equal(to_memory(&r, TF_EDU_BUFFER, 0x400000, 16), TF_EDU_FAULT);
+    /* Moved away: the address is nobody's then. */
+    config_write(&r, 0x18, 4, (uint32_t)(r.own + 2 * size));
+    assert_int_equal(to_memory(&r, TF_EDU_BUFFER, 0x300000, 16), TF_EDU_FAULT);
+    rig_free(&r);
+}
+
 /* Turned off, unplugged from memory, or gone, while a request waits. */
 static void request_ends_otherwise(void **state)
 {
@@ -751,6 +784,7 @@ int main(void)
         cmocka_unit_test(errors),
         cmocka_unit_test(interrupt_at_the_end),
         cmocka_unit_test(own_memory),
+        cmocka_unit_test(through_to_own_memory),
         cmocka_unit_test(behind_an_iommu),
         cmocka_unit_test(page_requests),
         cmocka_unit_test(request_ends_otherwise),
