@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # Pages move below a guest whose disk transfers to and from them.
 
+# shellcheck disable=SC2154 # pid is from there
 load helper
 
 GUEST=${GUEST:-$(dirname "$TWOFOLD")/guest.elf}
