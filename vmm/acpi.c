@@ -48,9 +48,19 @@
 
 #define MADT_PCAT_COMPAT (1u << 0) /* two 8259s as well */
 
-/* A table being written, in the monitor's memory; room for the largest MADT. */
+/* VIOT: of its head before the nodes, and of these. */
+#define VIOT_HEAD  12
+#define VIOT_RANGE 24
+#define VIOT_IOMMU 16
+
+/* A table being written, in the monitor's memory; room for the largest MADT and VIOT. */
+#define TABLE_MAX 1024
+_Static_assert(HEADER_SIZE + 8 + VM_CPUS_MAX * 8 + 64 <= TABLE_MAX &&
+                   HEADER_SIZE + VIOT_HEAD + VIOT_IOMMU + DEVICES_MAX * VIOT_RANGE <= TABLE_MAX,
+               "a table would not fit");
+
 struct table {
-    uint8_t bytes[HEADER_SIZE + 8 + VM_CPUS_MAX * 8 + 64];
+    uint8_t bytes[TABLE_MAX];
     size_t len;
 };
 
@@ -230,6 +240,34 @@ static void build_mcfg(struct table *t)
     seal(t);
 }
 
+/* 5.2.31 Virtual I/O Translation Table: the virtio-iommu, then a range of one endpoint each. An
+ * endpoint's number is its requester id. */
+static void build_viot(struct table *t, const struct acpi_viot *v)
+{
+    begin(t, "VIOT", 0);
+    put(t, v->endpoints + 1, 2);
+    put(t, HEADER_SIZE + VIOT_HEAD, 2);
+    put(t, 0, 8);
+    put(t, 3, 1); /* virtio-iommu on PCI */
+    put(t, 0, 1);
+    put(t, VIOT_IOMMU, 2);
+    put(t, 0, 2); /* segment */
+    put(t, v->iommu, 2);
+    put(t, 0, 8);
+    for (size_t i = 0; i < v->endpoints; i++) {
+        put(t, 1, 1); /* PCI range */
+        put(t, 0, 1);
+        put(t, VIOT_RANGE, 2);
+        put(t, v->endpoint[i], 4); /* the first endpoint's number */
+        put(t, 0, 4);              /* first and last segment */
+        put(t, v->endpoint[i], 2);
+        put(t, v->endpoint[i], 2);
+        put(t, HEADER_SIZE + VIOT_HEAD, 2); /* whose output: the node above */
+        put(t, 0, 6);
+    }
+    seal(t);
+}
+
 static void build_xsdt(struct table *t, const uint64_t *tables, size_t count)
 {
     begin(t, "XSDT", 1);
@@ -296,7 +334,7 @@ int acpi_build(struct memory *mem, const struct acpi_config *cfg, gpa_t *rsdp, s
 {
     struct area area = { .mem = mem, .next = AREA_START + FACS_ALIGN };
     struct table t;
-    uint64_t facs, dsdt, xsdt, listed[3];
+    uint64_t facs, dsdt, xsdt, listed[4];
     size_t count = 0;
     bool fits;
 
@@ -313,6 +351,10 @@ int acpi_build(struct memory *mem, const struct acpi_config *cfg, gpa_t *rsdp, s
     listed[count++] = place(&area, t.bytes, t.len, 16);
     build_mcfg(&t);
     listed[count++] = place(&area, t.bytes, t.len, 16);
+    if (cfg->viot.present) {
+        build_viot(&t, &cfg->viot);
+        listed[count++] = place(&area, t.bytes, t.len, 16);
+    }
     for (size_t i = 0; i < count; i++)
         fits = fits && listed[i];
     build_xsdt(&t, listed, count);

@@ -4,6 +4,11 @@
 #ifndef TWOFOLD_VMM_ACPI_H
 #define TWOFOLD_VMM_ACPI_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/device_config.h"
 #include "vmm/error.h"
 #include "vmm/memory.h"
 
@@ -21,10 +26,19 @@
 /* SLP_TYP of S5, as the DSDT's _S5 has it: the value that kernels without AML guess. */
 #define ACPI_S5_TYPE 0
 
+/* Who stands behind the virtio-iommu, by requester id (bus << 8 | devfn). */
+struct acpi_viot {
+    bool present; /* there is one */
+    uint16_t iommu;
+    uint16_t endpoint[DEVICES_MAX];
+    size_t endpoints;
+};
+
 /* What differs from VM to VM. */
 struct acpi_config {
     unsigned cpus;
     uint64_t wide_base, wide_size; /* the PCI bus's window above RAM; size 0: none */
+    struct acpi_viot viot;
 };
 
 /*

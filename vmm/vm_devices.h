@@ -25,8 +25,14 @@ void vm_devices_window(const struct vm *vm, uint64_t *base, uint64_t *size);
 
 struct pci;
 struct iommu;
+struct virtio_iommu;
+struct acpi_viot;
 struct pci *vm_devices_pci(struct vm_devices *d);
-struct iommu *vm_devices_iommu(struct vm_devices *d); /* NULL: none */
+struct iommu *vm_devices_iommu(struct vm_devices *d);               /* NULL: none */
+struct virtio_iommu *vm_devices_virtio_iommu(struct vm_devices *d); /* NULL: none */
+
+/* Who stands behind the IOMMU, for the ACPI tables. */
+void vm_devices_viot(struct vm_devices *d, struct acpi_viot *out);
 
 /*
  * Holds all emulated devices: transfers in flight are finished and none starts, until they are let
@@ -41,5 +47,12 @@ struct virtio_blk;
 struct virtio_device *vm_devices_virtio(struct vm_devices *d, size_t n);
 const struct virtio_blk *vm_devices_disk(struct vm_devices *d, const struct virtio_device *v,
                                          const char **path);
+
+/* What the emulated device at `devfn` did to memory: NULL when there is none, or it does no DMA.
+ * And the DMA test device there, or NULL. */
+struct dma;
+struct edu;
+const struct dma *vm_devices_dma(struct vm_devices *d, unsigned devfn);
+struct edu *vm_devices_edu(struct vm_devices *d, unsigned devfn);
 
 #endif

@@ -211,6 +211,37 @@ static void mcfg_names_the_config_space(void **state)
     assert_int_equal(mcfg[55], 0); /* one bus: a MiB */
 }
 
+/* Its nodes by their lengths: the IOMMU, and a range for each endpoint that refers to it. */
+static void viot_names_the_endpoints(void **state)
+{
+    struct acpi_config cfg = {
+        .cpus = 1,
+        .viot = { .present = true, .iommu = 8, .endpoint = { 16, 24, 40 }, .endpoints = 3 },
+    };
+    const uint8_t *viot, *p;
+
+    (void)state;
+    build(1);
+    assert_int_equal(acpi_build(t.mem, &cfg, &t.rsdp, NULL), 0);
+    viot = table(find("VIOT"), "VIOT");
+    assert_int_equal(number(viot + 36, 2), 4);
+    p = viot + number(viot + 38, 2);
+    assert_true(p[0] == 3 && number(p + 4, 2) == 0 && number(p + 6, 2) == 8);
+    for (unsigned i = 0; i < 3; i++) {
+        p += number(p + 2, 2);
+        assert_int_equal(p[0], 1);
+        assert_int_equal(number(p + 4, 4), cfg.viot.endpoint[i]);
+        assert_int_equal(number(p + 8, 4), 0);
+        assert_int_equal(number(p + 12, 2), cfg.viot.endpoint[i]);
+        assert_int_equal(number(p + 14, 2), cfg.viot.endpoint[i]);
+        assert_int_equal(number(p + 16, 2), number(viot + 38, 2));
+    }
+    assert_ptr_equal(p + number(p + 2, 2), viot + number(viot + 4, 4));
+    cfg.viot.endpoints = DEVICES_MAX;
+    assert_int_equal(acpi_build(t.mem, &cfg, &t.rsdp, NULL), 0);
+    assert_int_equal(number(table(find("VIOT"), "VIOT") + 4, 4), 48 + 16 + 24 * DEVICES_MAX);
+}
+
 /* The address space descriptor of the DSDT (tag, length) whose minimum, of `bytes` bytes, is
  * this; what follows the minimum is checked. */
 static void has_window(uint8_t tag, unsigned bytes, uint64_t base, uint64_t size)
@@ -322,6 +353,7 @@ int main(void)
         TEST(fadt_names_the_registers),
         TEST(madt_lists_the_cpus),
         TEST(mcfg_names_the_config_space),
+        TEST(viot_names_the_endpoints),
         TEST(dsdt_has_the_windows),
         TEST(bad_cpu_counts),
         TEST(too_little_memory),
