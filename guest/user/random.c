@@ -46,5 +46,7 @@ int main(int argc, char **argv)
         die(1, "all %lu bytes are equal: they are not random", n);
     if (n >= JUDGED_MIN && memcmp(buf, next, n) == 0)
         die(1, "the next %lu bytes are the same: they are not random", n);
+    free(buf);
+    free(next);
     return 0;
 }
