@@ -126,6 +126,10 @@ static void status_write(struct virtio_device *v, uint8_t value)
     uint8_t *status = &v->regs.status;
     uint8_t fresh = value & (uint8_t) ~*status;
 
+    if (value == 0 && *status == 0) { /* no queue was started: done, and it reads as 0 already */
+        virtio_regs_reset(v);
+        return;
+    }
     if (value == 0) {
         v->resetting = true;
         virtio_post(v, VIRTIO_POST_RESET);
