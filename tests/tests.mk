@@ -7,7 +7,7 @@ UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
 TEST_SRC  = $(UNIT_SRC) tests/unit/image.c tests/unit/boot_fixture.c tests/unit/pages_fixture.c \
 	    tests/unit/interp_fixture.c tests/unit/cpu_fixture.c tests/unit/shadow_fixture.c \
-	    tests/unit/virtio_fixture.c \
+	    tests/unit/virtio_fixture.c tests/unit/pci_fixture.c \
 	    $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
@@ -35,6 +35,10 @@ $(BUILD)/tests/unit/test_cpu_segment: tests/unit/cpu_fixture.c tests/unit/cpu_fi
 $(BUILD)/tests/unit/test_virtio_pci $(BUILD)/tests/unit/test_virtio_blk: \
 	tests/unit/virtio_fixture.c tests/unit/virtio_fixture.h
 
+# A PCI bus without a VM.
+$(BUILD)/tests/unit/test_pci $(BUILD)/tests/unit/test_pci_msi: \
+	tests/unit/pci_fixture.c tests/unit/pci_fixture.h
+
 # A CPU that translates through shadow tables.
 $(BUILD)/tests/unit/test_shadow $(BUILD)/tests/unit/test_shadow_pool \
 $(BUILD)/tests/unit/test_shadow_storm: \
@@ -46,6 +50,11 @@ $(BUILD)/tests/unit/test_walk_view: tools/walk_grid.c tools/walk_ink.c tools/wal
 	tools/walk_text.c tools/walk_svg.c tools/walk_command.c tools/parse.c
 
 $(BUILD)/tests/unit/test_values: tools/parse.c tools/table.c
+
+$(BUILD)/tests/unit/test_iova_picture: tools/isolate_text.c tools/iova_layout.c tools/iova_svg.c \
+	tools/iova_picture.c
+
+$(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c
 
 # The oracle that the guest runs against its MMU.
 $(BUILD)/tests/unit/test_access_oracle: guest/kernel/access_oracle.c guest/kernel/access_plan.c

@@ -3,6 +3,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "iommu/iommu.h"
+
+/* Where a write is an interrupt: never memory, since RAM has its hole there. */
+_Static_assert(MEMORY_HOLE_START <= DMA_MSI_BASE && DMA_MSI_BASE + DMA_MSI_SIZE <= MEMORY_HOLE_END,
+               "RAM would lie in the window of MSIs");
+
 /* A part of a transfer: contiguous in the device's addresses, in guest memory and here. */
 struct piece {
     gpa_t at;
@@ -12,6 +18,10 @@ struct piece {
 
 static int begin(struct dma *dma, uint64_t addr, uint64_t len, enum dma_access access)
 {
+    if (dma->function && !pci_bus_master(dma->function)) {
+        dma->stat.refused++;
+        return -EPERM;
+    }
     if (len != 0 && addr + (len - 1) < addr) {
         dma->stat.refused++;
         return -EFAULT;
@@ -23,15 +33,29 @@ static int begin(struct dma *dma, uint64_t addr, uint64_t len, enum dma_access a
     return 0;
 }
 
+/* The requester id of a device on bus 0. */
+static uint32_t endpoint_of(const struct dma *dma)
+{
+    return dma->function ? dma->function->devfn : 0;
+}
+
 /* The gpa behind `addr`, and how far it goes on without a gap, at most *len. */
 static int translate(struct dma *dma, uint64_t addr, enum dma_access access, gpa_t *at,
                      uint64_t *len)
 {
-    (void)access;
-    (void)len;
-    if (dma->iommu)
+    struct iommu_translation t;
+
+    if (!dma->iommu) {
+        *at = gpa(addr);
+        return 0;
+    }
+    if (iommu_translate(dma->iommu, endpoint_of(dma), (iova_t){ addr }, *len,
+                        access == DMA_READ ? IOMMU_READ : IOMMU_WRITE, &t) < 0) {
+        dma->stat.faults++;
         return -EFAULT;
-    *at = gpa(addr);
+    }
+    *at = gpa(t.output);
+    *len = t.len;
     return 0;
 }
 
@@ -67,6 +91,9 @@ static int piece_at(struct dma *dma, uint64_t addr, uint64_t len, enum dma_acces
     if (out->host)
         return 0;
     dma->stat.refused++;
+    if (dma->iommu)
+        iommu_report(dma->iommu, endpoint_of(dma), (iova_t){ addr }, access == DMA_WRITE,
+                     IOMMU_OUTPUT);
     return -EFAULT;
 }
 

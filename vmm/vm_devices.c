@@ -4,9 +4,13 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
+#include "iommu/iommu.h"
+#include "vmm/acpi.h"
+#include "vmm/edu.h"
 #include "vmm/pci.h"
 #include "vmm/virtio.h"
 #include "vmm/virtio_blk.h"
+#include "vmm/virtio_iommu.h"
 #include "vmm/virtio_rng.h"
 #include "vmm/vm_impl.h"
 
@@ -23,13 +27,15 @@ struct made {
     void (*hold)(void *dev, bool held); /* NULL: it is virtio, or does no DMA of its own accord */
     struct virtio_device *virtio;       /* NULL: it is none */
     const struct device_config *cfg;
+    struct dma *dma; /* of an emulated device: stands behind the IOMMU. NULL: beside it */
 };
 
 struct vm_devices {
     struct vm *vm;
     struct pci *pci;
     struct iommu *iommu; /* NULL: none was asked for */
-    struct made made[DEVICES_MAX];
+    struct virtio_iommu *virtio_iommu;
+    struct made made[DEVICES_MAX + 1]; /* and the IOMMU */
     size_t count;
 };
 
@@ -55,6 +61,7 @@ static int make_disk(struct vm_devices *d, struct made *out, struct error *err)
     out->dev = b;
     out->destroy = virtio_blk_destroy;
     out->virtio = virtio_blk_device(b);
+    out->dma = virtio_dma(out->virtio);
     return 0;
 }
 
@@ -69,6 +76,32 @@ static int make_rng(struct vm_devices *d, struct made *out, struct error *err)
     out->dev = r;
     out->destroy = virtio_rng_destroy;
     out->virtio = virtio_rng_device(r);
+    out->dma = virtio_dma(out->virtio);
+    return 0;
+}
+
+static void destroy_edu(void *dev)
+{
+    edu_destroy(dev);
+}
+
+static void hold_edu(void *dev, bool held)
+{
+    edu_hold(dev, held);
+}
+
+static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
+{
+    struct edu *edu;
+    int rc = edu_create(&edu, d->pci, -1, d->vm->loop, d->vm->mem, err);
+
+    if (rc < 0)
+        return rc;
+    out->dev = edu;
+    out->destroy = destroy_edu;
+    out->hold = hold_edu;
+    out->dma = edu_dma(edu);
+    out->dma->iommu = d->iommu;
     return 0;
 }
 
@@ -77,11 +110,12 @@ static int make(struct vm_devices *d, const struct device_config *cfg, struct ma
 {
     out->cfg = cfg;
     switch (cfg->kind) {
+    case DEVICE_EDU:
+        return make_edu(d, out, err);
     case DEVICE_DISK:
         return make_disk(d, out, err);
     case DEVICE_RNG:
         return make_rng(d, out, err);
-    case DEVICE_EDU:
     case DEVICE_VFIO:
         break;
     }
@@ -142,6 +176,25 @@ static int bus_make(struct vm_devices *d, struct error *err)
     return pci_create(&d->pci, vm->bus, intx, msi, base, size, err);
 }
 
+/* Four levels, as most hardware has them: 48 bits. Without bypass from the start. */
+static int iommu_make(struct vm_devices *d, struct error *err)
+{
+    struct virtio_place place = place_of(d);
+    struct made *m = &d->made[d->count];
+    int rc = iommu_create(&d->iommu, 4, false);
+
+    if (rc < 0)
+        return error_set(err, rc, "no memory for the IOMMU");
+    rc = virtio_iommu_create(&d->virtio_iommu, d->iommu, &place, err);
+    if (rc < 0)
+        return rc;
+    m->dev = d->virtio_iommu;
+    m->destroy = virtio_iommu_destroy;
+    m->virtio = virtio_iommu_device(d->virtio_iommu);
+    d->count++;
+    return 0;
+}
+
 int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err)
 {
     const struct devices_config *cfg = &vm->cfg->devices;
@@ -153,10 +206,17 @@ int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err)
         return error_set(err, -ENOMEM, "no memory for the devices");
     d->vm = vm;
     rc = bus_make(d, err);
+    if (rc == 0 && cfg->iommu)
+        rc = iommu_make(d, err);
     for (size_t i = 0; i < cfg->count && rc == 0; i++) {
-        rc = make(d, &cfg->device[i], &d->made[d->count], err);
-        if (rc == 0)
-            d->count++;
+        struct made *m = &d->made[d->count];
+
+        rc = make(d, &cfg->device[i], m, err);
+        if (rc < 0)
+            break;
+        d->count++;
+        if (d->virtio_iommu && m->dma)
+            rc = virtio_iommu_cover(d->virtio_iommu, m->dma, err);
     }
     return rc; /* vm_destroy() frees what is there */
 }
@@ -169,6 +229,7 @@ void vm_devices_destroy(struct vm_devices *d)
         d->count--;
         d->made[d->count].destroy(d->made[d->count].dev);
     }
+    iommu_destroy(d->iommu);
     pci_destroy(d->pci);
     free(d);
 }
@@ -181,6 +242,23 @@ struct pci *vm_devices_pci(struct vm_devices *d)
 struct iommu *vm_devices_iommu(struct vm_devices *d)
 {
     return d->iommu;
+}
+
+struct virtio_iommu *vm_devices_virtio_iommu(struct vm_devices *d)
+{
+    return d->virtio_iommu;
+}
+
+void vm_devices_viot(struct vm_devices *d, struct acpi_viot *out)
+{
+    *out = (struct acpi_viot){ 0 };
+    if (!d->virtio_iommu)
+        return;
+    out->present = true;
+    out->iommu = virtio_function(virtio_iommu_device(d->virtio_iommu))->devfn;
+    for (size_t i = 0; i < d->count; i++)
+        if (d->made[i].dma)
+            out->endpoint[out->endpoints++] = d->made[i].dma->function->devfn;
 }
 
 void vm_devices_hold(struct vm_devices *d, bool held)
