@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "vmm/edu.h"
 #include "vmm/pci.h"
 #include "vmm/vm.h"
 #include "vmm/vm_devices.h"
@@ -37,6 +38,50 @@ static json_t *bars_json(const struct pci_stat *s)
     return list;
 }
 
+static void add_number(json_t *object, const char *key, uint64_t value)
+{
+    (void)json_object_set_new(object, key, control_number(value));
+}
+
+static json_t *dma_json(const struct dma_stat *s)
+{
+    json_t *out = json_object();
+
+    add_number(out, "reads", s->reads);
+    add_number(out, "writes", s->writes);
+    add_number(out, "bytes_read", s->bytes_read);
+    add_number(out, "bytes_written", s->bytes_written);
+    add_number(out, "faults", s->faults);
+    add_number(out, "refused", s->refused);
+    return out;
+}
+
+static json_t *edu_json(struct edu *edu)
+{
+    json_t *out = json_object();
+    struct edu_stat s;
+
+    edu_stat(edu, &s);
+    add_number(out, "transfers", s.transfers);
+    add_number(out, "failed", s.failed);
+    add_number(out, "page_requests", s.page_requests);
+    add_number(out, "factorials", s.factorials);
+    (void)json_object_set_new(out, "waiting", json_boolean(s.waiting));
+    return out;
+}
+
+/* Of emulated devices: what they did to memory. */
+static void add_work(json_t *object, struct vm_devices *devices, unsigned devfn)
+{
+    const struct dma *dma = vm_devices_dma(devices, devfn);
+    struct edu *edu = vm_devices_edu(devices, devfn);
+
+    if (dma)
+        (void)json_object_set_new(object, "dma", dma_json(&dma->stat));
+    if (edu)
+        (void)json_object_set_new(object, "edu", edu_json(edu));
+}
+
 static json_t *function_json(const struct pci_stat *s)
 {
     char bdf[16], id[16];
@@ -58,7 +103,11 @@ json_t *control_pci_json(struct vm *vm)
     json_t *list = json_array();
     struct pci_stat s;
 
-    for (size_t n = 0; pci_stat_read(pci, n, &s); n++)
-        (void)json_array_append_new(list, function_json(&s));
+    for (size_t n = 0; pci_stat_read(pci, n, &s); n++) {
+        json_t *function = function_json(&s);
+
+        add_work(function, vm_pci_devices(vm), s.devfn);
+        (void)json_array_append_new(list, function);
+    }
     return list;
 }

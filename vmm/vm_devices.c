@@ -8,6 +8,7 @@
 #include "vmm/acpi.h"
 #include "vmm/edu.h"
 #include "vmm/pci.h"
+#include "vmm/vfio.h"
 #include "vmm/virtio.h"
 #include "vmm/virtio_blk.h"
 #include "vmm/virtio_iommu.h"
@@ -34,11 +35,36 @@ struct vm_devices {
     struct vm *vm;
     struct pci *pci;
     struct iommu *iommu; /* NULL: none was asked for */
+    struct vfio *vfio;   /* NULL: no device is passed through */
     struct virtio_iommu *virtio_iommu;
     struct made made[DEVICES_MAX + 1]; /* and the IOMMU */
     size_t count;
 };
 
+static int make_vfio(struct vm_devices *d, const struct device_config *cfg, struct made *out,
+                     struct error *err)
+{
+    struct vm *vm = d->vm;
+    const struct vfio_host host = {
+        .mem = vm->mem,
+        .pages = vm->pages,
+        .pci = d->pci,
+        .loop = vm->loop,
+        .vm_fd = vm->fd,
+        .routes = (unsigned)kvm_cap(&vm->kvm, KVM_CAP_IRQ_ROUTING),
+        .wanted = &vm->cfg->devices,
+        .trap_bars = vm->cfg->paging == PAGING_SHADOW,
+    };
+    struct vfio_device *dev = NULL;
+    int rc = d->vfio ? 0 : vfio_create(&d->vfio, &host, err);
+
+    if (rc == 0)
+        rc = vfio_add(d->vfio, cfg, &dev, err);
+    *out = (struct made){ .dev = dev, .destroy = vfio_device_destroy };
+    return rc;
+}
+
+/* Where emulated devices are put: behind the IOMMU, when there is one. */
 static struct virtio_place place_of(struct vm_devices *d)
 {
     return (struct virtio_place){
@@ -117,7 +143,7 @@ static int make(struct vm_devices *d, const struct device_config *cfg, struct ma
     case DEVICE_RNG:
         return make_rng(d, out, err);
     case DEVICE_VFIO:
-        break;
+        return make_vfio(d, cfg, out, err);
     }
     return error_set(err, -ENOTSUP, "no such device yet");
 }
@@ -218,6 +244,8 @@ int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err)
         if (d->virtio_iommu && m->dma)
             rc = virtio_iommu_cover(d->virtio_iommu, m->dma, err);
     }
+    if (rc == 0)
+        vfio_ready(d->vfio);
     return rc; /* vm_destroy() frees what is there */
 }
 
@@ -229,6 +257,7 @@ void vm_devices_destroy(struct vm_devices *d)
         d->count--;
         d->made[d->count].destroy(d->made[d->count].dev);
     }
+    vfio_destroy(d->vfio);
     iommu_destroy(d->iommu);
     pci_destroy(d->pci);
     free(d);
@@ -293,4 +322,26 @@ const struct virtio_blk *vm_devices_disk(struct vm_devices *d, const struct virt
         }
     }
     return NULL;
+}
+
+static const struct made *made_at(const struct vm_devices *d, unsigned devfn)
+{
+    for (size_t i = 0; d && i < d->count; i++)
+        if (d->made[i].dma && d->made[i].dma->function->devfn == devfn)
+            return &d->made[i];
+    return NULL;
+}
+
+const struct dma *vm_devices_dma(struct vm_devices *d, unsigned devfn)
+{
+    const struct made *m = made_at(d, devfn);
+
+    return m ? m->dma : NULL;
+}
+
+struct edu *vm_devices_edu(struct vm_devices *d, unsigned devfn)
+{
+    const struct made *m = made_at(d, devfn);
+
+    return m && m->cfg && m->cfg->kind == DEVICE_EDU ? m->dev : NULL;
 }

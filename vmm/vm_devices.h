@@ -48,4 +48,11 @@ struct virtio_device *vm_devices_virtio(struct vm_devices *d, size_t n);
 const struct virtio_blk *vm_devices_disk(struct vm_devices *d, const struct virtio_device *v,
                                          const char **path);
 
+/* What the emulated device at `devfn` did to memory: NULL when there is none, or it does no DMA.
+ * And the DMA test device there, or NULL. */
+struct dma;
+struct edu;
+const struct dma *vm_devices_dma(struct vm_devices *d, unsigned devfn);
+struct edu *vm_devices_edu(struct vm_devices *d, unsigned devfn);
+
 #endif
