@@ -126,9 +126,7 @@ static void status_write(struct virtio_device *v, uint8_t value)
     uint8_t *status = &v->regs.status;
     uint8_t fresh = value & (uint8_t) ~*status;
 
-    /* With a status of 0 no queue runs: what a driver reads after it is that the reset is over, and
-     * so it has to be. */
-    if (value == 0 && *status == 0) {
+    if (value == 0 && *status == 0) { /* no queue was started: done, and it reads as 0 already */
         virtio_regs_reset(v);
         return;
     }
