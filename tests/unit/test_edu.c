@@ -537,6 +537,47 @@ static void behind_an_iommu(void **state)
     rig_free(&r);
 }
 
+/* An iova that leads to BAR 2: the device's memory, also where both sides are, and overlap. */
+static void own_memory_by_iova(void **state)
+{
+    struct rig r;
+    uint64_t size;
+    uint8_t *own, model[2 * PAGE];
+
+    (void)state;
+    rig_make(&r, true);
+    own = edu_memory(r.edu, &size);
+    for (size_t i = 0; i < 2 * PAGE; i++)
+        own[i] = model[i] = (uint8_t)(i * 13 + i / 256);
+    map(&r, 0x100000, 2 * PAGE, r.own, IOMMU_READ | IOMMU_WRITE);
+    map(&r, 0x200000, 2 * PAGE, r.own + size - PAGE, IOMMU_READ | IOMMU_WRITE);
+    assert_int_equal(from_memory(&r, 0x100123, TF_EDU_BUFFER, 100), TF_EDU_OK);
+    assert_int_equal(to_memory(&r, TF_EDU_BUFFER, 0x101000, 100), TF_EDU_OK);
+    memcpy(model + PAGE, model + 0x123, 100);
+    assert_memory_equal(own, model, sizeof(model));
+    set(&r, TF_EDU_DEVICE_OFFSET, 8, 64);
+    start(&r, 0x100000, 0, PAGE, TF_EDU_OWN_MEMORY);
+    assert_int_equal(await(&r), TF_EDU_OK);
+    memmove(model + 64, model, PAGE);
+    assert_memory_equal(own, model, sizeof(model));
+    start(&r, 0, 0x100000, PAGE, TF_EDU_OWN_MEMORY | TF_EDU_FROM_DEVICE);
+    assert_int_equal(await(&r), TF_EDU_OK);
+    memmove(model, model + 64, PAGE);
+    assert_memory_equal(own, model, sizeof(model));
+    /* Over its end there is nothing; nor while the guest doesn't decode it. */
+    assert_int_equal(to_memory(&r, TF_EDU_BUFFER, 0x200ff8, 16), TF_EDU_FAULT);
+    config_write(&r, 4, 2, 4);
+    edu_function(r.edu)->ops->bar_write(r.edu, 0, TF_EDU_DESTINATION, 8, 0x100000);
+    edu_function(r.edu)->ops->bar_write(r.edu, 0, TF_EDU_COMMAND, 8,
+                                        TF_EDU_START | TF_EDU_FROM_DEVICE);
+    while (edu_function(r.edu)->ops->bar_read(r.edu, 0, TF_EDU_COMMAND, 8) & TF_EDU_START)
+        sched_yield();
+    config_write(&r, 4, 2, 6);
+    assert_int_equal(get(&r, TF_EDU_RESULT, 8), TF_EDU_FAULT);
+    assert_int_equal(to_memory(&r, TF_EDU_BUFFER, 0x100000, 16), TF_EDU_OK);
+    rig_free(&r);
+}
+
 /* --- page requests -----------------------------------------------------------------------------
  */
 
@@ -752,6 +793,7 @@ int main(void)
         cmocka_unit_test(interrupt_at_the_end),
         cmocka_unit_test(own_memory),
         cmocka_unit_test(behind_an_iommu),
+        cmocka_unit_test(own_memory_by_iova),
         cmocka_unit_test(page_requests),
         cmocka_unit_test(request_ends_otherwise),
         cmocka_unit_test(held_does_nothing),
