@@ -18,7 +18,7 @@
 
 /* Of all domains together: what a guest can make the monitor keep. */
 #define IOMMU_MAPPINGS_MAX 65536u
-#define IOMMU_TABLES_MAX   32768u /* of 4 KiB */
+#define IOMMU_TABLES_MAX   16384u /* of 4 KiB */
 
 enum iommu_reason {
     IOMMU_NO_DOMAIN,  /* the endpoint is attached to nothing, and there is no bypass */

@@ -32,7 +32,8 @@ $(BUILD)/tests/unit/test_cpu_event $(BUILD)/tests/unit/test_cpu_transfer \
 $(BUILD)/tests/unit/test_cpu_segment: tests/unit/cpu_fixture.c tests/unit/cpu_fixture.h
 
 # A PCI bus and a virtio driver.
-$(BUILD)/tests/unit/test_virtio_pci $(BUILD)/tests/unit/test_virtio_blk: \
+$(BUILD)/tests/unit/test_virtio_pci $(BUILD)/tests/unit/test_virtio_blk \
+$(BUILD)/tests/unit/test_virtio_iommu_device: \
 	tests/unit/virtio_fixture.c tests/unit/virtio_fixture.h
 
 # A PCI bus without a VM.
