@@ -7,8 +7,8 @@ UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
 TEST_SRC  = $(UNIT_SRC) tests/unit/image.c tests/unit/boot_fixture.c tests/unit/pages_fixture.c \
 	    tests/unit/interp_fixture.c tests/unit/cpu_fixture.c tests/unit/shadow_fixture.c \
-	    tests/unit/pci_fixture.c tests/unit/host_fixture.c \
-	    tests/unit/virtio_fixture.c \
+	    tests/unit/virtio_fixture.c tests/unit/pci_fixture.c tests/unit/edu_fixture.c \
+	    tests/unit/host_fixture.c \
 	    $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
@@ -61,6 +61,9 @@ $(BUILD)/tests/unit/test_iova_picture: tools/isolate_text.c tools/iova_layout.c 
 	tools/iova_picture.c
 
 $(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c
+
+$(BUILD)/tests/unit/test_edu $(BUILD)/tests/unit/test_edu_iommu: \
+	tests/unit/edu_fixture.c tests/unit/edu_fixture.h
 
 # The oracle that the guest runs against its MMU.
 $(BUILD)/tests/unit/test_access_oracle: guest/kernel/access_oracle.c guest/kernel/access_plan.c
