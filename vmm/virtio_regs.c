@@ -133,6 +133,11 @@ static void status_write(struct virtio_device *v, uint8_t value)
         return;
     }
     if (value == 0) {
+        /* What reads as 0 already, and never ran, has to be reset when the driver goes on. */
+        if (*status == 0) {
+            virtio_regs_reset(v);
+            return;
+        }
         v->resetting = true;
         virtio_post(v, VIRTIO_POST_RESET);
         return;

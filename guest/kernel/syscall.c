@@ -259,6 +259,16 @@ static int64_t do_selftest(const struct trap_frame *f)
     return copy_to_user(f->rsi, &result, sizeof result);
 }
 
+static int64_t do_block(const struct trap_frame *f)
+{
+    return virtio_blk_call(f->rdi, f->rsi, f->rdx, f->r10, f->r8);
+}
+
+static int64_t do_random(const struct trap_frame *f)
+{
+    return virtio_rng_call(f->rdi, f->rsi);
+}
+
 static int64_t do_dma(const struct trap_frame *f)
 {
     struct sys_dma a;
@@ -268,16 +278,6 @@ static int64_t do_dma(const struct trap_frame *f)
         return -EFAULT;
     rc = dma_user(&a);
     return rc < 0 || copy_to_user(f->rdi, &a, sizeof a) == 0 ? rc : -EFAULT;
-}
-
-static int64_t do_block(const struct trap_frame *f)
-{
-    return virtio_blk_call(f->rdi, f->rsi, f->rdx, f->r10, f->r8);
-}
-
-static int64_t do_random(const struct trap_frame *f)
-{
-    return virtio_rng_call(f->rdi, f->rsi);
 }
 
 static int64_t (*const calls[SYS_COUNT])(const struct trap_frame *f) = {

@@ -34,6 +34,7 @@ static bool is_mine(void)
 
 /* --- moving a page ------------------------------------------------------------------------ */
 
+/* By this CPU, through the BAR: the device is in the middle of a transfer, and waits. */
 static void copy_to_device(uint64_t page, const uint64_t *from)
 {
     volatile uint8_t *to = shared.memory + page * PAGE_SIZE;
@@ -43,13 +44,23 @@ static void copy_to_device(uint64_t page, const uint64_t *from)
     shared.stat.to_device += PAGE_SIZE;
 }
 
-static void copy_from_device(uint64_t *to, uint64_t page)
+/* By the device itself, as it is idle: one transfer instead of a read for each word. */
+static int copy_from_device(uint64_t gpa, uint64_t page)
 {
-    const volatile uint8_t *from = shared.memory + page * PAGE_SIZE;
+    struct edu_transfer t = {
+        .len = PAGE_SIZE, .offset = page * PAGE_SIZE, .to_memory = true, .own_memory = true
+    };
+    uint32_t result = TF_EDU_OK;
+    int rc;
 
-    for (unsigned i = 0; i < PAGE_SIZE; i += 8)
-        to[i / 8] = mmio_read64(from + i);
+    t.iova = dma_map(shared.device, gpa, PAGE_SIZE, DMA_WRITE, &rc);
+    if (!t.iova)
+        return rc;
+    rc = edu_transfer(&t, &result);
+    if (dma_unmap(shared.device, t.iova, PAGE_SIZE) != 0 || rc != 0 || result != TF_EDU_OK)
+        return -EIO;
     shared.stat.from_device += PAGE_SIZE;
+    return 0;
 }
 
 static int map_for_device(uint64_t page)
@@ -85,19 +96,23 @@ static bool to_device(struct vm *vm, uint64_t page)
 /* The same the other way; what the device has begun is finished when dma_unmap() returns. */
 static bool from_device(struct vm *vm, uint64_t page)
 {
-    uint64_t gpa = pmm_alloc(0, 0);
-    bool ok = gpa != 0 && dma_unmap(shared.device, shared.iova + page * PAGE_SIZE, PAGE_SIZE) == 0;
+    uint64_t gva = shared.start + page * PAGE_SIZE, gpa = pmm_alloc(0, 0);
 
-    if (ok) {
-        copy_from_device(phys_to_virt(gpa), page);
-        shared.on_device[page] = false;
-        shared.stat.on_device--;
-        ok = aspace_map(vm->as, shared.start + page * PAGE_SIZE, gpa, PAGE_SIZE,
-                        PTE_WRITE | PTE_NX) == 0;
-    }
-    if (!ok && gpa)
+    if (!gpa)
+        return false;
+    if (dma_unmap(shared.device, shared.iova + page * PAGE_SIZE, PAGE_SIZE) != 0) {
         page_put(gpa);
-    return ok;
+        return false;
+    }
+    if (copy_from_device(gpa, page) != 0 ||
+        aspace_map(vm->as, gva, gpa, PAGE_SIZE, PTE_WRITE | PTE_NX) != 0) {
+        /* The page stays where it is. That in RAM is lost: the device may have it still. */
+        (void)map_for_device(page);
+        return false;
+    }
+    shared.on_device[page] = false;
+    shared.stat.on_device--;
+    return true;
 }
 
 bool unified_fault(struct vm *vm, uint64_t gva)

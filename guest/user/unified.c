@@ -7,6 +7,7 @@
 
 #define WORDS     (PAGE_SIZE / 8)
 #define SPAN_MAX  64ul /* words of one transfer */
+#define TURN_MAX  32ul /* touches in a row by the same one */
 #define PAGES_MAX 256ul
 
 static uint64_t *shared, shared_iova; /* as the program, and as the device sees it */
@@ -21,10 +22,8 @@ static void must(long rc, const char *what)
         die(1, "%s: error %ld", what, rc);
 }
 
-static void touch_word(bool write)
+static void touch_word(uint64_t at, bool write)
 {
-    uint64_t at = next_random(&seed) % words;
-
     if (write)
         shared[at] = model[at] = next_random(&seed);
     else if (shared[at] != model[at])
@@ -32,11 +31,13 @@ static void touch_word(bool write)
 }
 
 /* A span that may cross from one page to the next, which may lie elsewhere. */
-static void touch_span(bool write)
+static void touch_span(uint64_t at, bool write)
 {
-    uint64_t n = 1 + next_random(&seed) % SPAN_MAX, at = next_random(&seed) % (words - n);
-    uint64_t iova = shared_iova + at * 8;
+    uint64_t n = 1 + next_random(&seed) % SPAN_MAX, iova;
 
+    if (n > words - at)
+        n = words - at;
+    iova = shared_iova + at * 8;
     if (write) {
         for (uint64_t i = 0; i < n; i++)
             own[i] = model[at + i] = next_random(&seed);
@@ -51,6 +52,27 @@ static void touch_span(bool write)
         if (own[i] != model[at + i])
             die(1, "word %lu is 0x%lx for the device, 0x%lx was written", at + i, own[i],
                 model[at + i]);
+}
+
+/* One of the two works on some page for a while, as programs do. Returns how many touches. */
+static uint64_t turn(uint64_t most)
+{
+    bool device = next_random(&seed) >> 63;
+    uint64_t page = next_random(&seed) % (words / WORDS), n = 1 + next_random(&seed) % TURN_MAX;
+
+    if (n > most)
+        n = most;
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t at = page * WORDS + next_random(&seed) % WORDS;
+        bool write = next_random(&seed) >> 63;
+
+        touches[device][write]++;
+        if (device)
+            touch_span(at, write);
+        else
+            touch_word(at, write);
+    }
+    return n;
 }
 
 static void share(uint64_t pages)
@@ -115,15 +137,8 @@ int main(int argc, char **argv)
     struct sys_dma_shared s;
 
     share(pages);
-    for (uint64_t i = 0; i < n; i++) {
-        bool device = next_random(&seed) >> 63, write = next_random(&seed) >> 63;
-
-        touches[device][write]++;
-        if (device)
-            touch_span(write);
-        else
-            touch_word(write);
-    }
+    while (n > 0)
+        n -= turn(n);
     s = counters();
     check_counters(&s);
     print_table(pages, &s);

@@ -129,11 +129,6 @@ static inline long sys_selftest(unsigned index, struct sys_selftest *result)
     return sys_call(SYS_SELFTEST, index, (long)result, 0, 0);
 }
 
-static inline long sys_dma(struct sys_dma *a)
-{
-    return sys_call(SYS_DMA, (long)a, 0, 0, 0);
-}
-
 static inline long sys_block(enum sys_block_op op, uint64_t disk, uint64_t sector, void *buf,
                              uint64_t sectors)
 {
@@ -143,6 +138,11 @@ static inline long sys_block(enum sys_block_op op, uint64_t disk, uint64_t secto
 static inline long sys_random(void *buf, size_t len)
 {
     return sys_call(SYS_RANDOM, (long)buf, (long)len, 0, 0);
+}
+
+static inline long sys_dma(struct sys_dma *a)
+{
+    return sys_call(SYS_DMA, (long)a, 0, 0, 0);
 }
 
 #endif
