@@ -6,7 +6,7 @@
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
 TEST_SRC  = $(UNIT_SRC) tests/unit/image.c tests/unit/boot_fixture.c tests/unit/pages_fixture.c \
-	    tests/unit/interp_fixture.c tests/unit/cpu_fixture.c tests/unit/shadow_fixture.c \
+	    tests/unit/interp_fixture.c tests/unit/cpu_fixture.c tests/unit/shadow_fixture.c tests/unit/host_fixture.c \
 	    $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
@@ -41,6 +41,15 @@ $(BUILD)/tests/unit/test_walk_view: tools/walk_grid.c tools/walk_ink.c tools/wal
 	tools/walk_text.c tools/walk_svg.c tools/walk_command.c tools/parse.c
 
 $(BUILD)/tests/unit/test_values: tools/parse.c tools/table.c
+
+# A machine's sysfs in a folder.
+$(BUILD)/tests/unit/test_bind: tests/unit/host_fixture.c tests/unit/host_fixture.h \
+	$(wildcard tools/bind*.c) tools/host_device.c tools/host_use.c tools/host_verdict.c tools/libvirt_load.c
+
+$(BUILD)/tests/unit/test_iova_picture: tools/isolate_text.c tools/iova_layout.c tools/iova_svg.c \
+	tools/iova_picture.c
+
+$(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c
 
 # The oracle that the guest runs against its MMU.
 $(BUILD)/tests/unit/test_access_oracle: guest/kernel/access_oracle.c guest/kernel/access_plan.c

@@ -38,6 +38,8 @@ extern const struct command command_map;
 extern const struct command command_guard;
 extern const struct command command_migrate;
 extern const struct command command_console;
+extern const struct command command_devices;
+extern const struct command command_isolate;
 extern const struct command command_info;
 extern const struct command command_lab;
 extern const struct command command_version;

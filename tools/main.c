@@ -29,6 +29,8 @@ static const struct command *const commands[] = {
     &command_guard,
     &command_migrate,
     &command_console,
+    &command_devices,
+    &command_isolate,
     &command_info,
     &command_lab,
     &command_version,

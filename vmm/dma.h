@@ -17,6 +17,10 @@
 #include "vmm/memory.h"
 #include "vmm/pci.h"
 
+/* A write there is a message-signalled interrupt; it is never memory, and never mapped. */
+#define DMA_MSI_BASE UINT64_C(0xfee00000)
+#define DMA_MSI_SIZE UINT64_C(0x00100000)
+
 enum dma_access { DMA_READ, DMA_WRITE }; /* by the device, of memory */
 
 struct iommu; /* iommu/iommu.h */

@@ -1,5 +1,5 @@
 /*
- * The inside of the PCI bus, shared by pci.c, pci_config.c and pci_msi.c. Everybody else uses
+ * The inside of the PCI bus, shared by pci.c and pci_*.c. Everybody else uses
  * vmm/pci.h.
  *
  * Two locks. `lock` is the config lock: config space, MSI and MSI-X state, INTx lines; recursive,
@@ -64,6 +64,15 @@ struct pci_placed {
     bool io;
 };
 
+/* 6.8.2.3 Message Control for MSI-X; 6.8.2.9 Vector Control. */
+#define PCI_MSIX_CONTROL  2
+#define PCI_MSIX_ENABLE   0x8000u
+#define PCI_MSIX_MASK     0x4000u /* function mask */
+#define PCI_MSIX_ENTRY    16u
+#define PCI_ENTRY_DATA    8
+#define PCI_ENTRY_CONTROL 12
+#define PCI_ENTRY_MASKED  0x01
+
 struct pci_msix {
     unsigned vectors, bar;
     uint64_t table, pending; /* offsets in the BAR */
@@ -97,7 +106,19 @@ uint64_t pci_config_access_read(struct pci *pci, unsigned devfn, unsigned offset
 void pci_config_access_write(struct pci *pci, unsigned devfn, unsigned offset, unsigned size,
                              uint64_t value);
 
-/* --- pci.c --- */
+/* --- pci_bar.c --- */
+
+/* What a window of the bus does with an access; its device is struct pci_window. */
+extern const struct bus_ops pci_window_ops;
+
+/* Sizes and kinds that can be; -EINVAL. */
+int pci_bars_check(const struct pci_function *f, struct error *err);
+
+/* Gives each BAR an address, and the look-up's list room for them. -ENOSPC, -ENOMEM. */
+int pci_give_addresses(struct pci *pci, struct pci_function *f, struct error *err);
+
+/* Makes the look-up's list anew, of what is decoded. Under the config lock. */
+void pci_list_placed(struct pci *pci);
 
 /* The command or a BAR was written: which BARs are decoded, and where. Under the config lock. */
 void pci_place(struct pci_function *f);
@@ -110,6 +131,14 @@ void pci_interrupts_written(struct pci_function *f, unsigned offset, uint32_t ol
 
 /* INTx, by what the device wants and the guest allows. Under the config lock. */
 void pci_intx_update(struct pci_function *f);
+
+/* A message of the table changed: sends what waited for it, tells the device. Under the config
+ * lock. */
+void pci_vector_written(struct pci_function *f, unsigned vector);
+
+/* --- pci_msix.c --- */
+
+uint64_t pci_msix_pending_bytes(const struct pci_msix *m);
 
 /* True when the access is to the MSI-X table or the pending bits; it is then done. */
 bool pci_msix_read(struct pci_function *f, unsigned bar, uint64_t offset, unsigned size,

@@ -1,16 +1,13 @@
 /*
- * Interrupts of PCI functions: MSI and MSI-X ("PCI Local Bus Specification 3.0", 6.8 Message
- * Signaled Interrupts) and INTx (2.2.6 Interrupt Pins).
+ * Interrupts of PCI functions: messages ("PCI Local Bus Specification 3.0", 6.8 Message Signaled
+ * Interrupts) and INTx (2.2.6 Interrupt Pins). The table of MSI-X is in pci_msix.c.
  */
 #include "vmm/pci_impl.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
-#include <stdlib.h>
 
-#define CAP_MSI  0x05
-#define CAP_MSIX 0x11
+#define CAP_MSI 0x05
 
 #define MSI_BYTES    24
 #define MSI_CONTROL  2
@@ -21,18 +18,6 @@
 #define MSI_ENABLE   0x0001u
 #define MSI_64       0x0080u
 #define MSI_MASKABLE 0x0100u
-
-#define MSIX_BYTES       12
-#define MSIX_CONTROL     2
-#define MSIX_TABLE       4
-#define MSIX_PENDING     8
-#define MSIX_ENABLE      0x8000u
-#define MSIX_MASK        0x4000u /* function mask */
-#define MSIX_VECTORS_MAX 2048
-#define MSIX_ENTRY       16u
-#define ENTRY_DATA       8
-#define ENTRY_CONTROL    12
-#define ENTRY_MASKED     0x01
 
 static uint64_t little(const uint8_t *at, unsigned bytes)
 {
@@ -61,67 +46,10 @@ int pci_add_msi(struct pci_function *f)
     return 0;
 }
 
-int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint64_t table,
-                 uint64_t pending)
-{
-    size_t bits = ((size_t)vectors + 63) / 64 * 8;
-    struct pci_msix *m;
-    unsigned cap;
-
-    if (vectors < 1 || vectors > MSIX_VECTORS_MAX || bar >= PCI_BARS || (table | pending) % 8 ||
-        table > UINT32_MAX || pending > UINT32_MAX || f->msix)
-        return -EINVAL;
-    m = calloc(1, sizeof(*m) + (size_t)vectors * MSIX_ENTRY + bits);
-    cap = m ? pci_add_cap(f, CAP_MSIX, MSIX_BYTES) : 0;
-    if (!cap) {
-        free(m);
-        return m ? -ENOSPC : -ENOMEM;
-    }
-    *m = (struct pci_msix){ .vectors = vectors,
-                            .bar = bar,
-                            .table = table,
-                            .pending = pending,
-                            .entry = (uint8_t *)(m + 1) };
-    m->bit = m->entry + (size_t)vectors * MSIX_ENTRY;
-    for (unsigned v = 0; v < vectors; v++)
-        m->entry[v * MSIX_ENTRY + ENTRY_CONTROL] = ENTRY_MASKED;
-    f->msix = m;
-    f->msix_cap = cap;
-    pci_put(f, cap + MSIX_CONTROL, 2, vectors - 1);
-    f->writable[cap + MSIX_CONTROL + 1] = (MSIX_ENABLE | MSIX_MASK) >> 8;
-    pci_put(f, cap + MSIX_TABLE, 4, (uint32_t)table | bar);
-    pci_put(f, cap + MSIX_PENDING, 4, (uint32_t)pending | bar);
-    return 0;
-}
-
 void pci_use_intx(struct pci_function *f)
 {
     /* pci_add() knows the function's number. */
     pci_put(f, PCI_CFG_PIN, 1, 1);
-}
-
-static uint64_t pending_bytes(const struct pci_msix *m)
-{
-    return ((uint64_t)m->vectors + 63) / 64 * 8;
-}
-
-int pci_msix_check(const struct pci_function *f, struct error *err)
-{
-    const struct pci_msix *m = f->msix;
-    const struct pci_bar *bar = m ? &f->bar[m->bar] : NULL;
-    uint64_t table_end, pending_end;
-
-    if (!m)
-        return 0;
-    table_end = m->table + (uint64_t)m->vectors * MSIX_ENTRY;
-    pending_end = m->pending + pending_bytes(m);
-    if (bar->io || table_end > bar->size || pending_end > bar->size ||
-        (m->table < pending_end && m->pending < table_end))
-        return error_set(err, -EINVAL,
-                         "PCI device %s: the MSI-X table and pending bits of %u vectors don't fit "
-                         "BAR %u of %" PRIu64 " bytes",
-                         f->name, m->vectors, m->bar, bar->size);
-    return 0;
 }
 
 /* --- which kind ------------------------------------------------------------------------- */
@@ -133,7 +61,7 @@ static bool msi_enabled(const struct pci_function *f)
 
 static bool msix_enabled(const struct pci_function *f)
 {
-    return f->msix_cap && pci_get(f, f->msix_cap + MSIX_CONTROL, 2) & MSIX_ENABLE;
+    return f->msix_cap && pci_get(f, f->msix_cap + PCI_MSIX_CONTROL, 2) & PCI_MSIX_ENABLE;
 }
 
 enum pci_interrupts pci_interrupt_kind(const struct pci_function *f)
@@ -211,12 +139,12 @@ static bool message(const struct pci_function *f, unsigned vector, struct msi_me
         return !(pci_get(f, f->msi_cap + MSI_MASK, 1) & 1);
     }
     if (kind != PCI_MSIX || vector >= f->msix->vectors ||
-        pci_get(f, f->msix_cap + MSIX_CONTROL, 2) & MSIX_MASK)
+        pci_get(f, f->msix_cap + PCI_MSIX_CONTROL, 2) & PCI_MSIX_MASK)
         return false;
-    entry = f->msix->entry + (size_t)vector * MSIX_ENTRY;
+    entry = f->msix->entry + (size_t)vector * PCI_MSIX_ENTRY;
     out->address = little(entry, 8);
-    out->data = (uint32_t)little(entry + ENTRY_DATA, 4);
-    return !(entry[ENTRY_CONTROL] & ENTRY_MASKED);
+    out->data = (uint32_t)little(entry + PCI_ENTRY_DATA, 4);
+    return !(entry[PCI_ENTRY_CONTROL] & PCI_ENTRY_MASKED);
 }
 
 bool pci_message(struct pci_function *f, unsigned vector, struct msi_message *out)
@@ -285,7 +213,7 @@ bool pci_notify(struct pci_function *f, unsigned vector)
 static void send_pending(struct pci_function *f)
 {
     if (f->msix && !msix_enabled(f))
-        for (size_t i = 0; i < pending_bytes(f->msix); i++)
+        for (size_t i = 0; i < pci_msix_pending_bytes(f->msix); i++)
             f->msix->bit[i] = 0;
     if (f->msi_cap && pci_interrupt_kind(f) != PCI_MSI)
         pci_put(f, f->msi_cap + MSI_PENDING, 1, 0);
@@ -320,83 +248,10 @@ void pci_interrupts_written(struct pci_function *f, unsigned offset, uint32_t ol
         f->ops->vectors_changed(f->dev, UINT_MAX);
 }
 
-/* --- the table in its BAR -------------------------------------------------------------------- */
-
-static bool touches(uint64_t offset, unsigned size, uint64_t start, uint64_t bytes)
-{
-    return offset < start + bytes && offset + size > start;
-}
-
-bool pci_msix_read(struct pci_function *f, unsigned bar, uint64_t offset, unsigned size,
-                   uint64_t *value)
-{
-    const struct pci_msix *m = f->msix;
-    uint64_t table_bytes, bits;
-
-    if (!m || bar != m->bar)
-        return false;
-    table_bytes = (uint64_t)m->vectors * MSIX_ENTRY;
-    bits = pending_bytes(m);
-    if (!touches(offset, size, m->table, table_bytes) && !touches(offset, size, m->pending, bits))
-        return false;
-    *value = 0;
-    pthread_mutex_lock(&f->pci->lock);
-    for (unsigned i = 0; i < size; i++) {
-        uint64_t at = offset + i;
-
-        if (touches(at, 1, m->table, table_bytes))
-            *value |= (uint64_t)m->entry[at - m->table] << (8 * i);
-        else if (touches(at, 1, m->pending, bits))
-            *value |= (uint64_t)m->bit[at - m->pending] << (8 * i);
-    }
-    pthread_mutex_unlock(&f->pci->lock);
-    return true;
-}
-
-/* The bits of an entry's byte that a guest may change. */
-static uint8_t entry_writable(uint64_t byte)
-{
-    if (byte >= ENTRY_CONTROL)
-        return byte == ENTRY_CONTROL ? ENTRY_MASKED : 0;
-    return byte == 0 ? 0xfc : 0xff;
-}
-
-static void vector_written(struct pci_function *f, unsigned vector)
+void pci_vector_written(struct pci_function *f, unsigned vector)
 {
     if (msix_enabled(f) && is_pending(f, vector))
         (void)send_or_keep(f, vector);
     if (f->ops && f->ops->vectors_changed)
         f->ops->vectors_changed(f->dev, vector);
-}
-
-bool pci_msix_write(struct pci_function *f, unsigned bar, uint64_t offset, unsigned size,
-                    uint64_t value)
-{
-    struct pci_msix *m = f->msix;
-    unsigned vector = UINT_MAX; /* changed so far, and not yet told */
-    uint64_t table_bytes, ignored;
-
-    if (!m || bar != m->bar || !pci_msix_read(f, bar, offset, size, &ignored))
-        return false;
-    table_bytes = (uint64_t)m->vectors * MSIX_ENTRY;
-    pthread_mutex_lock(&f->pci->lock);
-    for (unsigned i = 0; i < size; i++) {
-        uint64_t at = offset + i - m->table;
-        uint8_t writable, byte;
-
-        if (!touches(offset + i, 1, m->table, table_bytes))
-            continue;
-        writable = entry_writable(at % MSIX_ENTRY);
-        byte = (uint8_t)((m->entry[at] & ~writable) | (value >> (8 * i) & writable));
-        if (byte == m->entry[at])
-            continue;
-        m->entry[at] = byte;
-        if (vector != UINT_MAX && vector != at / MSIX_ENTRY)
-            vector_written(f, vector);
-        vector = (unsigned)(at / MSIX_ENTRY);
-    }
-    if (vector != UINT_MAX)
-        vector_written(f, vector);
-    pthread_mutex_unlock(&f->pci->lock);
-    return true;
 }

@@ -4,8 +4,12 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
+#include "iommu/iommu.h"
+#include "vmm/acpi.h"
+#include "vmm/edu.h"
 #include "vmm/pci.h"
 #include "vmm/vfio.h"
+#include "vmm/virtio_iommu.h"
 #include "vmm/vm_impl.h"
 
 #define INTX_GSI 16 /* four lines, in the DSDT too */
@@ -18,6 +22,7 @@
 struct made {
     void *dev;
     void (*destroy)(void *dev);
+    struct dma *dma; /* of an emulated device: stands behind the IOMMU. NULL: beside it */
 };
 
 struct vm_devices {
@@ -25,6 +30,7 @@ struct vm_devices {
     struct pci *pci;
     struct iommu *iommu; /* NULL: none was asked for */
     struct vfio *vfio;   /* NULL: no device is passed through */
+    struct virtio_iommu *virtio_iommu;
     struct made made[DEVICES_MAX];
     size_t count;
 };
@@ -52,15 +58,41 @@ static int make_vfio(struct vm_devices *d, const struct device_config *cfg, stru
     return rc;
 }
 
+/* Where emulated devices are put: behind the IOMMU, when there is one. */
+static struct virtio_place place_of(const struct vm_devices *d)
+{
+    struct vm *vm = d->vm;
+
+    return (struct virtio_place){
+        .pci = d->pci, .mem = vm->mem, .loop = vm->loop, .iommu = d->iommu, .vm_fd = vm->fd
+    };
+}
+
+static void destroy_edu(void *dev)
+{
+    edu_destroy(dev);
+}
+
+static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
+{
+    struct edu *edu;
+    int rc = edu_create(&edu, d->pci, -1, d->vm->loop, d->vm->mem, err);
+
+    if (rc < 0)
+        return rc;
+    *out = (struct made){ .dev = edu, .destroy = destroy_edu, .dma = edu_dma(edu) };
+    out->dma->iommu = d->iommu;
+    return 0;
+}
+
 static int make(struct vm_devices *d, const struct device_config *cfg, struct made *out,
                 struct error *err)
 {
-    (void)d;
-    (void)out;
     switch (cfg->kind) {
+    case DEVICE_EDU:
+        return make_edu(d, out, err);
     case DEVICE_DISK:
     case DEVICE_RNG:
-    case DEVICE_EDU:
         break;
     case DEVICE_VFIO:
         return make_vfio(d, cfg, out, err);
@@ -122,6 +154,17 @@ static int bus_make(struct vm_devices *d, struct error *err)
     return pci_create(&d->pci, vm->bus, intx, msi, base, size, err);
 }
 
+/* Four levels, as most hardware has them: 48 bits. Without bypass from the start. */
+static int iommu_make(struct vm_devices *d, struct error *err)
+{
+    struct virtio_place place = place_of(d);
+    int rc = iommu_create(&d->iommu, 4, false);
+
+    if (rc < 0)
+        return error_set(err, rc, "no memory for the IOMMU");
+    return virtio_iommu_create(&d->virtio_iommu, d->iommu, &place, err);
+}
+
 int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err)
 {
     const struct devices_config *cfg = &vm->cfg->devices;
@@ -133,10 +176,17 @@ int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err)
         return error_set(err, -ENOMEM, "no memory for the devices");
     d->vm = vm;
     rc = bus_make(d, err);
+    if (rc == 0 && cfg->iommu)
+        rc = iommu_make(d, err);
     for (size_t i = 0; i < cfg->count && rc == 0; i++) {
-        rc = make(d, &cfg->device[i], &d->made[d->count], err);
-        if (rc == 0)
-            d->count++;
+        struct made *m = &d->made[d->count];
+
+        rc = make(d, &cfg->device[i], m, err);
+        if (rc < 0)
+            break;
+        d->count++;
+        if (d->virtio_iommu && m->dma)
+            rc = virtio_iommu_cover(d->virtio_iommu, m->dma, err);
     }
     if (rc == 0)
         vfio_ready(d->vfio);
@@ -152,6 +202,8 @@ void vm_devices_destroy(struct vm_devices *d)
         d->made[d->count].destroy(d->made[d->count].dev);
     }
     vfio_destroy(d->vfio);
+    virtio_iommu_destroy(d->virtio_iommu);
+    iommu_destroy(d->iommu);
     pci_destroy(d->pci);
     free(d);
 }
@@ -164,4 +216,21 @@ struct pci *vm_devices_pci(struct vm_devices *d)
 struct iommu *vm_devices_iommu(struct vm_devices *d)
 {
     return d->iommu;
+}
+
+struct virtio_iommu *vm_devices_virtio_iommu(struct vm_devices *d)
+{
+    return d->virtio_iommu;
+}
+
+void vm_devices_viot(struct vm_devices *d, struct acpi_viot *out)
+{
+    *out = (struct acpi_viot){ 0 };
+    if (!d->virtio_iommu)
+        return;
+    out->present = true;
+    out->iommu = virtio_iommu_function(d->virtio_iommu)->devfn;
+    for (size_t i = 0; i < d->count; i++)
+        if (d->made[i].dma)
+            out->endpoint[out->endpoints++] = d->made[i].dma->function->devfn;
 }

@@ -25,7 +25,13 @@ void vm_devices_window(const struct vm *vm, uint64_t *base, uint64_t *size);
 
 struct pci;
 struct iommu;
+struct virtio_iommu;
+struct acpi_viot;
 struct pci *vm_devices_pci(struct vm_devices *d);
-struct iommu *vm_devices_iommu(struct vm_devices *d); /* NULL: none */
+struct iommu *vm_devices_iommu(struct vm_devices *d);               /* NULL: none */
+struct virtio_iommu *vm_devices_virtio_iommu(struct vm_devices *d); /* NULL: none */
+
+/* Who stands behind the IOMMU, for the ACPI tables. */
+void vm_devices_viot(struct vm_devices *d, struct acpi_viot *out);
 
 #endif
