@@ -6,7 +6,8 @@
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
 TEST_SRC  = $(UNIT_SRC) tests/unit/image.c tests/unit/boot_fixture.c tests/unit/pages_fixture.c \
-	    tests/unit/interp_fixture.c tests/unit/cpu_fixture.c tests/unit/shadow_fixture.c tests/unit/host_fixture.c \
+	    tests/unit/interp_fixture.c tests/unit/cpu_fixture.c tests/unit/shadow_fixture.c \
+	    tests/unit/pci_fixture.c tests/unit/host_fixture.c \
 	    $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
@@ -29,6 +30,10 @@ $(BUILD)/tests/unit/test_interp_modes $(BUILD)/tests/unit/test_interp_kinds: \
 # A virtual CPU in flat memory.
 $(BUILD)/tests/unit/test_cpu_event $(BUILD)/tests/unit/test_cpu_transfer \
 $(BUILD)/tests/unit/test_cpu_segment: tests/unit/cpu_fixture.c tests/unit/cpu_fixture.h
+
+# A PCI bus without a VM.
+$(BUILD)/tests/unit/test_pci $(BUILD)/tests/unit/test_pci_msi: \
+	tests/unit/pci_fixture.c tests/unit/pci_fixture.h
 
 # A CPU that translates through shadow tables.
 $(BUILD)/tests/unit/test_shadow $(BUILD)/tests/unit/test_shadow_pool \
