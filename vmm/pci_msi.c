@@ -61,7 +61,7 @@ static bool msi_enabled(const struct pci_function *f)
 
 static bool msix_enabled(const struct pci_function *f)
 {
-    return f->msix_cap && pci_get(f, f->msix_cap + PCI_MSIX_CONTROL, 2) & PCI_MSIX_ENABLE;
+    return f->msix && pci_get(f, f->msix_cap + PCI_MSIX_CONTROL, 2) & PCI_MSIX_ENABLE;
 }
 
 enum pci_interrupts pci_interrupt_kind(const struct pci_function *f)
