@@ -156,6 +156,13 @@ bool iommu_domain(const struct iommu *m, size_t n, uint32_t *domain, bool *bypas
     return true;
 }
 
+size_t iommu_mappings(const struct iommu *m, uint32_t domain)
+{
+    const struct domain *d = iommu_find_domain(m, domain);
+
+    return d ? mapping_count(d->maps) : 0;
+}
+
 bool iommu_mapping(const struct iommu *m, uint32_t domain, size_t n, struct iommu_mapping *out)
 {
     const struct domain *d = iommu_find_domain(m, domain);

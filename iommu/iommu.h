@@ -103,7 +103,9 @@ int iommu_map(struct iommu *m, uint32_t domain, iova_t iova, uint64_t len, uint6
  * range that is not empty is allowed; an end beyond 2^64 is 2^64. */
 int iommu_unmap(struct iommu *m, uint32_t domain, iova_t iova, uint64_t len, uint64_t *covered);
 
-/* The n-th mapping of a domain in order of iova; the n-th domain and who is in it. */
+/* The n-th mapping of a domain in order of iova, and how many there are; the n-th domain; the n-th
+ * endpoint and where it is. */
+size_t iommu_mappings(const struct iommu *m, uint32_t domain);
 bool iommu_mapping(const struct iommu *m, uint32_t domain, size_t n, struct iommu_mapping *out);
 bool iommu_domain(const struct iommu *m, size_t n, uint32_t *domain, bool *bypass_domain);
 bool iommu_endpoint(const struct iommu *m, size_t n, uint32_t *endpoint, bool *attached,

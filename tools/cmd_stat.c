@@ -5,7 +5,9 @@
 
 #include "tools/client.h"
 #include "tools/parse.h"
+#include "tools/stat_iommu.h"
 #include "tools/stat_pages.h"
+#include "tools/stat_pci.h"
 #include "tools/stat_shadow.h"
 #include "tools/table.h"
 #include "vmm/control.h"
@@ -225,6 +227,8 @@ static int run(const struct command *cmd, int argc, char **argv)
         print_vcpus(json_object_get(stat, "vcpus"));
         stat_print_shadow(json_object_get(stat, "shadow"));
         print_devices(stat);
+        stat_print_pci(json_object_get(stat, "pci"));
+        stat_print_iommu(json_object_get(stat, "iommu"));
     }
     json_decref(stat);
     return STATUS_OK;

@@ -35,6 +35,7 @@ extern const struct command command_resume;
 extern const struct command command_stop;
 extern const struct command command_walk;
 extern const struct command command_map;
+extern const struct command command_iommu;
 extern const struct command command_guard;
 extern const struct command command_migrate;
 extern const struct command command_console;

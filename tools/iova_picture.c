@@ -99,6 +99,7 @@ static const char style[] =
     "var(--line)}\n"
     "th{color:var(--dim);font-weight:600}tr.contrast{background:var(--soft)}\n"
     "code{font:12px ui-monospace,'Liberation Mono',monospace}td .sums{color:var(--dim)}\n"
+    "td:nth-child(6),td:nth-child(7),td:nth-child(8){white-space:nowrap}\n"
     "td.through{color:var(--go)}td.blocked,td.wrong{color:var(--no)}td.wrong{font-weight:700}\n";
 
 static void put_head(FILE *f, const struct isolate_report *r)

@@ -45,30 +45,36 @@ static void put_text(const struct svg *s, const char *class, unsigned x, unsigne
     put_lines(s, class, x, y, text, strlen(text), 1);
 }
 
-/* "2 KiB" where that is exact, else bytes. */
-static const char *size_text(uint64_t bytes, char *buf, size_t size)
-{
-    static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
-    unsigned u = 0;
+static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
 
-    while (u + 1 < sizeof(unit) / sizeof(unit[0]) && bytes && bytes % 1024 == 0) {
-        bytes /= 1024;
-        u++;
-    }
-    (void)snprintf(buf, size, "%" PRIu64 " %s", bytes, unit[u]);
-    return buf;
-}
+#define UNIT_LAST (sizeof(units) / sizeof(units[0]) - 1)
 
-/* For a gap, whose exact size is in the addresses at its ends. */
+/* Rounded: for what is exact in the addresses at its ends. */
 static const char *about_text(uint64_t bytes, char *buf, size_t size)
 {
-    static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
     double value = (double)bytes;
     unsigned u = 0;
 
-    for (; value >= 1024 && u + 1 < sizeof(unit) / sizeof(unit[0]); u++)
+    for (; value >= 1024 && u < UNIT_LAST; u++)
         value /= 1024;
-    (void)snprintf(buf, size, "%.4g %s", value, unit[u]);
+    (void)snprintf(buf, size, "%.4g %s", value, units[u]);
+    return buf;
+}
+
+/* "2 KiB" where that is exact and short. */
+static const char *size_text(uint64_t bytes, char *buf, size_t size)
+{
+    uint64_t value = bytes;
+    unsigned u = 0;
+
+    for (; value && value % 1024 == 0 && u < UNIT_LAST; u++)
+        value /= 1024;
+    if (value >= 10000) {
+        (void)snprintf(buf, size, "about ");
+        (void)about_text(bytes, buf + strlen(buf), size - strlen(buf));
+        return buf;
+    }
+    (void)snprintf(buf, size, "%" PRIu64 " %s", value, units[u]);
     return buf;
 }
 

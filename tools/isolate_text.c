@@ -92,7 +92,7 @@ void isolate_print_attempt(FILE *to, const struct isolate_attempt *a)
                   a->write ? "write" : "read", isolate_address(a->iova, address, sizeof(address)),
                   len);
     put_plain(to, a->contrast ? "contrast: " : "", 0);
-    put_plain(to, a->what, a->contrast ? 38 : 48);
+    put_plain(to, a->what, a->contrast ? 44 : 54);
     (void)fprintf(to, "  %-20s", isolate_effect(a));
     put_sums(to, a);
     if (a->said[0])

@@ -14,11 +14,12 @@
 #include "tools/command.h"
 #include "tools/isolate_guest.h"
 
-#define LINE_MAX_BYTES 1024u          /* the longest line that may be one of ours */
-#define CONSOLE_MAX    (1u << 20)     /* a guest that says more than this is another one */
-#define LOG_MAX        (8u << 10)     /* of the rest: the end of it */
-#define TIMEOUT        "120"          /* seconds */
-#define VFIO_RANGE     "0x1000000+1M" /* of guest memory, which the passed-through device gets */
+#define LINE_MAX_BYTES 1024u                /* the longest line that may be one of ours */
+#define CONSOLE_MAX    (1u << 20)           /* a guest that says more than this is another one */
+#define LOG_MAX        (8u << 10)           /* of the rest: the end of it */
+#define GUEST_STATUS   3                    /* the program's own are up to this */
+#define TIMEOUT        "120"                /* seconds */
+#define VFIO_RANGE     "0x1000000+0x100000" /* of guest memory: the passed-through device's */
 
 /* A program whose output is read. */
 struct console {
@@ -150,13 +151,13 @@ static int wait_for(pid_t pid)
     return status;
 }
 
-/* What the end of the program means. Status 1 is the guest's word that not all was as it should be,
- * which the attempts say, too. */
+/* What the end of the program means. A small status is the guest's word that not all was as it
+ * should be, which the attempts say, too. */
 static int judge(const struct console *c, int status, struct error *err)
 {
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 
-    if (c->done && code <= 1)
+    if (c->done && code <= GUEST_STATUS)
         return 0;
     if (code == STATUS_TIMEOUT)
         return error_set(err, -ETIMEDOUT, "the guest was not through after " TIMEOUT " s");
@@ -200,9 +201,9 @@ int isolate_vm(const char *kernel, const char *bdf, struct isolate_report *out, 
     const char *const emulated[] = { "/proc/self/exe", "run",   "--name", name,      "--mem", "64M",
                                      "--timeout",      TIMEOUT, "--edu",  "--iommu", file,    "--",
                                      "isolate",        NULL };
-    const char *const passed[] = { "/proc/self/exe", "run",      "--name", name, "--mem", "64M",
-                                   "--timeout",      TIMEOUT,    "--vfio", vfio, file,    "--",
-                                   "isolate",        VFIO_RANGE, NULL };
+    const char *const passed[] = { "/proc/self/exe", "run",      "--name",   name, "--mem", "64M",
+                                   "--timeout",      TIMEOUT,    "--vfio",   vfio, file,    "--",
+                                   "isolate",        "--window", VFIO_RANGE, NULL };
 
     *out = (struct isolate_report){ .regions = 0 };
     (void)snprintf(name, sizeof(name), "isolate-%d", (int)getpid());

@@ -26,6 +26,7 @@ static const struct command *const commands[] = {
     &command_stop,
     &command_walk,
     &command_map,
+    &command_iommu,
     &command_guard,
     &command_migrate,
     &command_console,

@@ -14,6 +14,7 @@ struct piece {
     gpa_t at;
     uint8_t *host;
     uint64_t len;
+    bool own; /* the device's memory, not the guest's */
 };
 
 static int begin(struct dma *dma, uint64_t addr, uint64_t len, enum dma_access access)
@@ -78,6 +79,18 @@ static uint8_t *ram(struct memory *mem, gpa_t at, uint64_t *len)
     return NULL;
 }
 
+/* The same for the memory of the device's own. */
+static uint8_t *own(const struct dma *dma, gpa_t at, uint64_t *len)
+{
+    uint64_t base = __atomic_load_n(&dma->own_base, __ATOMIC_ACQUIRE), offset = at.v - base;
+
+    if (base == 0 || offset >= dma->own_size)
+        return NULL;
+    if (*len > dma->own_size - offset)
+        *len = dma->own_size - offset;
+    return dma->own + offset;
+}
+
 static int piece_at(struct dma *dma, uint64_t addr, uint64_t len, enum dma_access access,
                     struct piece *out)
 {
@@ -88,6 +101,9 @@ static int piece_at(struct dma *dma, uint64_t addr, uint64_t len, enum dma_acces
     if (rc < 0)
         return rc;
     out->host = ram(dma->mem, out->at, &out->len);
+    out->own = !out->host;
+    if (out->own)
+        out->host = own(dma, out->at, &out->len);
     if (out->host)
         return 0;
     dma->stat.refused++;
@@ -116,7 +132,7 @@ int dma_read(struct dma *dma, uint64_t addr, void *buf, uint64_t len)
         rc = piece_at(dma, addr, len, DMA_READ, &p);
         if (rc < 0)
             break;
-        memcpy(to, p.host, p.len);
+        memmove(to, p.host, p.len); /* both may be the device's own memory */
         count_bytes(dma, DMA_READ, p.len);
         to += p.len;
         addr += p.len;
@@ -136,8 +152,9 @@ int dma_write(struct dma *dma, uint64_t addr, const void *buf, uint64_t len)
         rc = piece_at(dma, addr, len, DMA_WRITE, &p);
         if (rc < 0)
             break;
-        memcpy(p.host, from, p.len);
-        memory_wrote(dma->mem, p.at, p.len);
+        memmove(p.host, from, p.len);
+        if (!p.own)
+            memory_wrote(dma->mem, p.at, p.len);
         count_bytes(dma, DMA_WRITE, p.len);
         from += p.len;
         addr += p.len;

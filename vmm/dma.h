@@ -38,6 +38,10 @@ struct dma {
     const struct pci_function *function; /* requester id, bus master; NULL in unit tests: allowed */
     void (*drain)(void *dev); /* waits for all transfers in flight; NULL: there are none */
     void *dev;
+    /* Memory of the device's own, which CPUs reach by a BAR at own_base (0: not now; atomic): an
+     * address that leads there does not leave the device. own_size 0: it has none. */
+    uint8_t *own;
+    uint64_t own_base, own_size;
     struct dma_stat stat;
 };
 

@@ -224,7 +224,21 @@ static void bar_write(void *dev, unsigned bar, uint64_t offset, unsigned size, u
     }
 }
 
-static const struct pci_ops edu_ops = { .bar_read = bar_read, .bar_write = bar_write };
+/* The device's own transfers may lead there, too. */
+static void bar_placed(void *dev, unsigned bar)
+{
+    struct edu *e = dev;
+    const struct pci_bar *b = &e->function.bar[2];
+
+    if (bar == 2)
+        __atomic_store_n(&e->dma.own_base, b->decoded ? b->address : 0, __ATOMIC_RELEASE);
+}
+
+static const struct pci_ops edu_ops = {
+    .bar_read = bar_read,
+    .bar_write = bar_write,
+    .bar_placed = bar_placed,
+};
 
 /* --- life --------------------------------------------------------------------------------------
  */
@@ -265,6 +279,8 @@ int edu_create(struct edu **out, struct pci *pci, int devfn, struct io_loop *loo
         rc = error_set(err, -errno, "edu: no memory or no eventfd: %s", strerror(errno));
     else
         rc = io_loop_add(loop, e->kick, EPOLLIN, edu_work, e);
+    e->dma.own = e->memory;
+    e->dma.own_size = EDU_MEMORY;
     if (rc == 0)
         rc = place(e, pci, devfn, err);
     if (rc < 0) {

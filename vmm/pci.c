@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* "PCI Local Bus Specification 3.0", 3.2.2.3.2 Software Generation of Configuration
  * Transactions. */
@@ -186,6 +187,32 @@ const struct pci_function *pci_at(const struct pci *pci, size_t n)
         if (pci->function[devfn] && n-- == 0)
             return pci->function[devfn];
     return NULL;
+}
+
+bool pci_stat_read(struct pci *pci, size_t n, struct pci_stat *out)
+{
+    const struct pci_function *f;
+
+    pthread_mutex_lock(&pci->lock);
+    f = pci_at(pci, n);
+    if (f) {
+        *out = (struct pci_stat){
+            .name = f->name,
+            .devfn = f->devfn,
+            .vendor = (uint16_t)pci_get(f, PCI_CFG_VENDOR, 2),
+            .device = (uint16_t)pci_get(f, PCI_CFG_DEVICE, 2),
+            .class = pci_get(f, PCI_CFG_CLASS, 3),
+            .kind = pci_interrupt_kind(f),
+            .bus_master = pci_bus_master(f),
+        };
+        memcpy(out->sent, f->raised, sizeof(out->sent));
+        memcpy(out->bar, f->bar, sizeof(out->bar));
+        for (unsigned i = 0; i < PCI_BARS; i++)
+            if (out->bar[i].size)
+                out->bar[i].address = pci_bar_address(f, i);
+    }
+    pthread_mutex_unlock(&pci->lock);
+    return f;
 }
 
 /* --- life ----------------------------------------------------------------------------------------

@@ -137,7 +137,23 @@ bool pci_message(struct pci_function *f, unsigned vector, struct msi_message *ou
 bool pci_bus_master(const struct pci_function *f);
 
 /* The n-th function in the order of device numbers, from the bridge on, or NULL. Before the VM
- * runs, or on the I/O thread. */
+ * runs, or on the I/O thread; what the guest changes in it is not to be read so: pci_stat_read().
+ */
 const struct pci_function *pci_at(const struct pci *pci, size_t n);
+
+/* A function as it is at one moment. */
+struct pci_stat {
+    const char *name;
+    uint8_t devfn;
+    uint16_t vendor, device;
+    uint32_t class;
+    struct pci_bar bar[PCI_BARS]; /* address: what the guest set, decoded or not */
+    enum pci_interrupts kind;
+    bool bus_master;
+    uint64_t sent[4]; /* by enum pci_interrupts */
+};
+
+/* False when there is no n-th function. On the I/O thread. */
+bool pci_stat_read(struct pci *pci, size_t n, struct pci_stat *out);
 
 #endif

@@ -56,7 +56,7 @@ static void window_write(void *dev, uint64_t offset, unsigned size, uint64_t val
 
 const struct bus_ops pci_window_ops = { .read = window_read, .write = window_write };
 
-static uint64_t bar_address(const struct pci_function *f, unsigned bar)
+uint64_t pci_bar_address(const struct pci_function *f, unsigned bar)
 {
     unsigned at = PCI_CFG_BAR + 4 * bar;
     uint64_t high = f->bar[bar].wide ? pci_get(f, at + 4, 4) : 0;
@@ -110,7 +110,7 @@ void pci_place(struct pci_function *f)
 
         if (!bar->size)
             continue;
-        now.address = bar_address(f, i);
+        now.address = pci_bar_address(f, i);
         now.decoded =
             command & (bar->io ? PCI_CMD_IO : PCI_CMD_MEMORY) && in_window(pci, bar, now.address);
         moved[i] = now.decoded != bar->decoded || (now.decoded && now.address != bar->address);

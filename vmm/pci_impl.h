@@ -111,6 +111,9 @@ void pci_config_access_write(struct pci *pci, unsigned devfn, unsigned offset, u
 /* What a window of the bus does with an access; its device is struct pci_window. */
 extern const struct bus_ops pci_window_ops;
 
+/* What the BAR's register says. */
+uint64_t pci_bar_address(const struct pci_function *f, unsigned bar);
+
 /* Sizes and kinds that can be; -EINVAL. */
 int pci_bars_check(const struct pci_function *f, struct error *err);
 

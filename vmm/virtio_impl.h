@@ -1,6 +1,6 @@
 /*
- * The inside of a virtio device on PCI, shared by virtio_pci.c (its queues, on the I/O thread) and
- * virtio_regs.c (its registers, on vCPU threads).
+ * The inside of a virtio device on PCI, shared by virtio_pci.c (its making), virtio_regs.c (its
+ * registers, on vCPU threads) and virtio_work.c (its queues, on the I/O thread).
  *
  * Registers are under `lock`. What a write means for queues and device is posted to the I/O thread.
  * So is a reset: nobody waits for it, since the I/O thread may be waiting for vCPUs to stand still;
@@ -135,9 +135,16 @@ int virtio_regs_caps(struct virtio_device *v);
 void virtio_window_read(void *dev, unsigned offset, unsigned size);
 void virtio_window_written(void *dev, unsigned offset, unsigned size);
 
-/* --- virtio_pci.c --- */
+/* --- virtio_work.c --- */
 
 /* Tells the I/O thread; needs the lock. */
 void virtio_post(struct virtio_device *v, unsigned what);
+
+/* The config that drivers read, as the device has it now. */
+void virtio_config_refresh(struct virtio_device *v);
+
+/* Callbacks of the I/O loop: ctx is the device, or a struct virtio_kick. */
+void virtio_on_work(void *ctx, int fd, uint32_t events);
+void virtio_on_kick(void *ctx, int fd, uint32_t events);
 
 #endif

@@ -242,10 +242,10 @@ int virtio_iommu_create(struct virtio_iommu **out, struct iommu *iommu,
     return 0;
 }
 
-void virtio_iommu_destroy(struct virtio_iommu *v)
+void virtio_iommu_destroy(void *dev)
 {
-    if (!v)
-        return;
+    struct virtio_iommu *v = dev;
+
     iommu_on_unmap(v->iommu, NULL, NULL);
     iommu_on_fault(v->iommu, NULL, NULL);
     virtio_destroy(v->virtio);
@@ -271,7 +271,7 @@ void virtio_iommu_stat(const struct virtio_iommu *v, struct virtio_iommu_stat *o
     *out = v->stat;
 }
 
-struct pci_function *virtio_iommu_function(struct virtio_iommu *v)
+struct virtio_device *virtio_iommu_device(struct virtio_iommu *v)
 {
-    return virtio_function(v->virtio);
+    return v->virtio;
 }

@@ -32,13 +32,13 @@ struct virtio_iommu_stat {
  * the caller's and outlives it. */
 int virtio_iommu_create(struct virtio_iommu **out, struct iommu *iommu,
                         const struct virtio_place *place, struct error *err);
-void virtio_iommu_destroy(struct virtio_iommu *v); /* NULL is fine */
+void virtio_iommu_destroy(void *v);
 
 /* A device that stands behind it, after it was put on the bus: becomes an endpoint by its requester
  * id, with the window of MSIs reserved, and is drained before what it uses is unmapped. */
 int virtio_iommu_cover(struct virtio_iommu *v, struct dma *dma, struct error *err);
 
 void virtio_iommu_stat(const struct virtio_iommu *v, struct virtio_iommu_stat *out);
-struct pci_function *virtio_iommu_function(struct virtio_iommu *v);
+struct virtio_device *virtio_iommu_device(struct virtio_iommu *v);
 
 #endif

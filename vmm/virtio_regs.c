@@ -126,7 +126,18 @@ static void status_write(struct virtio_device *v, uint8_t value)
     uint8_t *status = &v->regs.status;
     uint8_t fresh = value & (uint8_t) ~*status;
 
+    /* With a status of 0 no queue runs: what a driver reads after it is that the reset is over, and
+     * so it has to be. */
+    if (value == 0 && *status == 0) {
+        virtio_regs_reset(v);
+        return;
+    }
     if (value == 0) {
+        /* What reads as 0 already, and never ran, has to be reset when the driver goes on. */
+        if (*status == 0) {
+            virtio_regs_reset(v);
+            return;
+        }
         v->resetting = true;
         virtio_post(v, VIRTIO_POST_RESET);
         return;

@@ -118,7 +118,8 @@ void vm_end(struct vm *vm, enum vm_end end, uint32_t exit_value, const char *why
  * Stops all vCPUs outside of KVM_RUN, with no exit half handled, and returns
  * when they are; and the reverse. Pausing a paused VM is fine. -ESRCH once the
  * VM has ended. -EBUSY, and the VM runs on, when a vCPU is held up in a device for
- * two seconds, as by a full pipe on stdout.
+ * two seconds, as by a full pipe on stdout. Emulated devices stand still, too: their
+ * transfers are finished first. On the I/O thread only.
  */
 int vm_pause(struct vm *vm);
 int vm_resume(struct vm *vm);

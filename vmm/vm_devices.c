@@ -9,7 +9,10 @@
 #include "vmm/edu.h"
 #include "vmm/pci.h"
 #include "vmm/vfio.h"
+#include "vmm/virtio.h"
+#include "vmm/virtio_blk.h"
 #include "vmm/virtio_iommu.h"
+#include "vmm/virtio_rng.h"
 #include "vmm/vm_impl.h"
 
 #define INTX_GSI 16 /* four lines, in the DSDT too */
@@ -22,6 +25,9 @@
 struct made {
     void *dev;
     void (*destroy)(void *dev);
+    void (*hold)(void *dev, bool held); /* NULL: it is virtio, or does no DMA of its own accord */
+    struct virtio_device *virtio;       /* NULL: it is none */
+    const struct device_config *cfg;
     struct dma *dma; /* of an emulated device: stands behind the IOMMU. NULL: beside it */
 };
 
@@ -31,7 +37,7 @@ struct vm_devices {
     struct iommu *iommu; /* NULL: none was asked for */
     struct vfio *vfio;   /* NULL: no device is passed through */
     struct virtio_iommu *virtio_iommu;
-    struct made made[DEVICES_MAX];
+    struct made made[DEVICES_MAX + 1]; /* and the IOMMU */
     size_t count;
 };
 
@@ -59,18 +65,55 @@ static int make_vfio(struct vm_devices *d, const struct device_config *cfg, stru
 }
 
 /* Where emulated devices are put: behind the IOMMU, when there is one. */
-static struct virtio_place place_of(const struct vm_devices *d)
+static struct virtio_place place_of(struct vm_devices *d)
 {
-    struct vm *vm = d->vm;
-
     return (struct virtio_place){
-        .pci = d->pci, .mem = vm->mem, .loop = vm->loop, .iommu = d->iommu, .vm_fd = vm->fd
+        .pci = d->pci,
+        .mem = d->vm->mem,
+        .loop = d->vm->loop,
+        .iommu = d->iommu,
+        .vm_fd = d->vm->fd,
     };
+}
+
+static int make_disk(struct vm_devices *d, struct made *out, struct error *err)
+{
+    struct virtio_place place = place_of(d);
+    struct virtio_blk *b;
+    int rc = virtio_blk_create(&b, out->cfg, &place, err);
+
+    if (rc < 0)
+        return rc;
+    out->dev = b;
+    out->destroy = virtio_blk_destroy;
+    out->virtio = virtio_blk_device(b);
+    out->dma = virtio_dma(out->virtio);
+    return 0;
+}
+
+static int make_rng(struct vm_devices *d, struct made *out, struct error *err)
+{
+    struct virtio_place place = place_of(d);
+    struct virtio_rng *r;
+    int rc = virtio_rng_create(&r, &place, err);
+
+    if (rc < 0)
+        return rc;
+    out->dev = r;
+    out->destroy = virtio_rng_destroy;
+    out->virtio = virtio_rng_device(r);
+    out->dma = virtio_dma(out->virtio);
+    return 0;
 }
 
 static void destroy_edu(void *dev)
 {
     edu_destroy(dev);
+}
+
+static void hold_edu(void *dev, bool held)
+{
+    edu_hold(dev, held);
 }
 
 static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
@@ -80,7 +123,10 @@ static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
 
     if (rc < 0)
         return rc;
-    *out = (struct made){ .dev = edu, .destroy = destroy_edu, .dma = edu_dma(edu) };
+    out->dev = edu;
+    out->destroy = destroy_edu;
+    out->hold = hold_edu;
+    out->dma = edu_dma(edu);
     out->dma->iommu = d->iommu;
     return 0;
 }
@@ -88,12 +134,14 @@ static int make_edu(struct vm_devices *d, struct made *out, struct error *err)
 static int make(struct vm_devices *d, const struct device_config *cfg, struct made *out,
                 struct error *err)
 {
+    out->cfg = cfg;
     switch (cfg->kind) {
     case DEVICE_EDU:
         return make_edu(d, out, err);
     case DEVICE_DISK:
+        return make_disk(d, out, err);
     case DEVICE_RNG:
-        break;
+        return make_rng(d, out, err);
     case DEVICE_VFIO:
         return make_vfio(d, cfg, out, err);
     }
@@ -158,11 +206,19 @@ static int bus_make(struct vm_devices *d, struct error *err)
 static int iommu_make(struct vm_devices *d, struct error *err)
 {
     struct virtio_place place = place_of(d);
+    struct made *m = &d->made[d->count];
     int rc = iommu_create(&d->iommu, 4, false);
 
     if (rc < 0)
         return error_set(err, rc, "no memory for the IOMMU");
-    return virtio_iommu_create(&d->virtio_iommu, d->iommu, &place, err);
+    rc = virtio_iommu_create(&d->virtio_iommu, d->iommu, &place, err);
+    if (rc < 0)
+        return rc;
+    m->dev = d->virtio_iommu;
+    m->destroy = virtio_iommu_destroy;
+    m->virtio = virtio_iommu_device(d->virtio_iommu);
+    d->count++;
+    return 0;
 }
 
 int vm_devices_create(struct vm_devices **out, struct vm *vm, struct error *err)
@@ -202,7 +258,6 @@ void vm_devices_destroy(struct vm_devices *d)
         d->made[d->count].destroy(d->made[d->count].dev);
     }
     vfio_destroy(d->vfio);
-    virtio_iommu_destroy(d->virtio_iommu);
     iommu_destroy(d->iommu);
     pci_destroy(d->pci);
     free(d);
@@ -229,8 +284,64 @@ void vm_devices_viot(struct vm_devices *d, struct acpi_viot *out)
     if (!d->virtio_iommu)
         return;
     out->present = true;
-    out->iommu = virtio_iommu_function(d->virtio_iommu)->devfn;
+    out->iommu = virtio_function(virtio_iommu_device(d->virtio_iommu))->devfn;
     for (size_t i = 0; i < d->count; i++)
         if (d->made[i].dma)
             out->endpoint[out->endpoints++] = d->made[i].dma->function->devfn;
+}
+
+void vm_devices_hold(struct vm_devices *d, bool held)
+{
+    for (size_t i = 0; d && i < d->count; i++) {
+        struct made *m = &d->made[i];
+
+        if (m->virtio)
+            virtio_hold(m->virtio, held);
+        else if (m->hold)
+            m->hold(m->dev, held);
+    }
+}
+
+struct virtio_device *vm_devices_virtio(struct vm_devices *d, size_t n)
+{
+    for (size_t i = 0; d && i < d->count; i++)
+        if (d->made[i].virtio && n-- == 0)
+            return d->made[i].virtio;
+    return NULL;
+}
+
+const struct virtio_blk *vm_devices_disk(struct vm_devices *d, const struct virtio_device *v,
+                                         const char **path)
+{
+    for (size_t i = 0; d && i < d->count; i++) {
+        const struct made *m = &d->made[i];
+
+        if (m->virtio == v && m->cfg && m->cfg->kind == DEVICE_DISK) {
+            *path = m->cfg->path;
+            return m->dev;
+        }
+    }
+    return NULL;
+}
+
+static const struct made *made_at(const struct vm_devices *d, unsigned devfn)
+{
+    for (size_t i = 0; d && i < d->count; i++)
+        if (d->made[i].dma && d->made[i].dma->function->devfn == devfn)
+            return &d->made[i];
+    return NULL;
+}
+
+const struct dma *vm_devices_dma(struct vm_devices *d, unsigned devfn)
+{
+    const struct made *m = made_at(d, devfn);
+
+    return m ? m->dma : NULL;
+}
+
+struct edu *vm_devices_edu(struct vm_devices *d, unsigned devfn)
+{
+    const struct made *m = made_at(d, devfn);
+
+    return m && m->cfg && m->cfg->kind == DEVICE_EDU ? m->dev : NULL;
 }

@@ -229,6 +229,7 @@ static void check_list(const struct model *o, const struct iommu *m, unsigned do
         }
     }
     assert_int_equal(n, expected);
+    assert_int_equal(iommu_mappings(m, domain + 100), expected);
 }
 
 /* Each page of the window, by the endpoint `e`, in pieces as the IOMMU gives them. */

@@ -269,7 +269,7 @@ static void lines_line_up(void **state)
         end = strstr(line, a->write ? " memory " : " device ");
         assert_non_null(end);
         at = end - line;
-        if (strlen(a->what) <= 38 && a->iova < UINT64_C(1) << 32) {
+        if (strlen(a->what) <= 44 && a->iova < UINT64_C(1) << 32) {
             assert_true(column < 0 || column == at);
             column = at;
         }

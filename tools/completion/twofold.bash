@@ -29,7 +29,7 @@ _twofold_place() {
 # What the next word belongs to, as far as it is no name, address or range.
 _twofold_takes_value() {
     case $1 in
-    = | --cpu | --pid | --cr3 | --access | --range | --track | --interval | --timeout) return 0 ;;
+    = | --cpu | --pid | --cr3 | --access | --range | --track | --interval | --timeout | --mappings | --faults) return 0 ;;
     esac
     return 1
 }
@@ -106,8 +106,9 @@ _twofold() {
         fi
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
         ;;
-    stat | pause | resume | guard | migrate-pages | top | stop | console)
+    stat | iommu | pause | resume | guard | migrate-pages | top | stop | console)
         [[ ${COMP_WORDS[1]} == stat ]] && options+=" --pages --track --interval --range"
+        [[ ${COMP_WORDS[1]} == iommu ]] && options+=" --mappings --faults"
         [[ ${COMP_WORDS[1]} == migrate-pages ]] && options+=" --gpa --hold"
         [[ ${COMP_WORDS[1]} == top ]] && options="--once --interval --help"
         [[ ${COMP_WORDS[1]} == stop ]] && options+=" --force --timeout"
