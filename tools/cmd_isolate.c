@@ -282,7 +282,8 @@ static int run(const struct command *cmd, int argc, char **argv)
     status = check(&o, kernel);
     if (status)
         return status;
-    return o.bdf[0] ? with_device(&o) : show(&o);
+    /* With --vm `twofold run` takes the device, and gives it back. */
+    return o.bdf[0] && !o.vm ? with_device(&o) : show(&o);
 }
 
 const struct command command_isolate = {
