@@ -17,6 +17,7 @@
 #include "tools/client.h"
 #include "tools/command.h"
 #include "tools/isolate.h"
+#include "vmm/vm.h"
 
 static const char help[] =
     "usage: twofold isolate [--device BDF] [--vm] [--kernel FILE] [-o FILE] [--json]\n"
@@ -72,11 +73,12 @@ static json_t *hex(uint64_t value)
 
 static json_t *attempt_json(const struct isolate_attempt *a)
 {
-    return json_pack("{s:s, s:o, s:i, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:o}", "what", a->what,
-                     "iova", hex(a->iova), "bytes", (int)a->len, "write", a->write, "contrast",
-                     a->contrast, "allowed", a->allowed, "went", a->went, "as_expected",
-                     isolate_as_expected(a), "before", a->sums ? hex(a->before) : json_null(),
-                     "after", a->sums ? hex(a->after) : json_null(), "said",
+    return json_pack("{s:s, s:o, s:i, s:b, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:o}", "what",
+                     a->what, "iova", hex(a->iova), "bytes", (int)a->len, "write", a->write,
+                     "contrast", a->contrast, "allowed", a->allowed, "went", a->went, "as_expected",
+                     isolate_as_expected(a), "interrupt", a->interrupt, "before",
+                     a->sums ? hex(a->before) : json_null(), "after",
+                     a->sums ? hex(a->after) : json_null(), "said",
                      a->said[0] ? json_string(a->said) : json_null());
 }
 
@@ -189,16 +191,13 @@ static int show_apart(const struct isolate_options *o, const sigset_t *end, cons
 
 static int with_device(const struct isolate_options *o)
 {
-    static const int end_signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
     const char *bdf = o->bdf;
     struct binding binding;
     struct error err;
     sigset_t end, old;
     int status, rc;
 
-    sigemptyset(&end);
-    for (size_t i = 0; i < sizeof(end_signals) / sizeof(end_signals[0]); i++)
-        sigaddset(&end, end_signals[i]);
+    vm_end_signals(&end);
     (void)sigprocmask(SIG_BLOCK, &end, &old);
     rc = bind_take_all(&binding, &host_machine, &bdf, 1, &err);
     if (rc) {
@@ -283,7 +282,8 @@ static int run(const struct command *cmd, int argc, char **argv)
     status = check(&o, kernel);
     if (status)
         return status;
-    return o.bdf[0] ? with_device(&o) : show(&o);
+    /* With --vm `twofold run` takes the device, and gives it back. */
+    return o.bdf[0] && !o.vm ? with_device(&o) : show(&o);
 }
 
 const struct command command_isolate = {

@@ -346,7 +346,9 @@ static int interrupt(struct edu *e, struct error *err)
     struct isolate_attempt *a = &e->report->attempt[e->report->attempts];
     int rc = 0;
 
-    *a = (struct isolate_attempt){ .iova = ISOLATE_MESSAGE, .len = 4, .write = true };
+    *a = (struct isolate_attempt){
+        .iova = ISOLATE_MESSAGE, .len = 4, .write = true, .interrupt = true
+    };
     (void)snprintf(a->what, sizeof(a->what), "an interrupt that was not given to it");
     /* One that came each time was the device's; once, it may have been anybody's. */
     for (int i = 0; i < TRIES; i++) {

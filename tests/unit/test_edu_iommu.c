@@ -102,6 +102,27 @@ static void own_memory_by_iova(void **state)
     rig_free(&r);
 }
 
+/* Such an address leads nowhere over the end of BAR 2, nor where that was before it was moved; and
+ * the device's registers are no memory. */
+static void own_memory_ends(void **state)
+{
+    struct rig r;
+    uint64_t size;
+
+    (void)state;
+    rig_make(&r, true);
+    (void)edu_memory(r.edu, &size);
+    map(&r, 0x300000, 2 * PAGE, r.own + size - PAGE, IOMMU_READ | IOMMU_WRITE);
+    map(&r, 0x400000, PAGE, r.regs, IOMMU_READ | IOMMU_WRITE);
+    assert_int_equal(rig_to_memory(&r, TF_EDU_BUFFER, 0x300000, PAGE), TF_EDU_OK);
+    assert_int_equal(rig_to_memory(&r, TF_EDU_BUFFER, 0x300ff8, 16), TF_EDU_FAULT);
+    assert_int_equal(last_fault(&r, 0x301000, true), IOMMU_OUTPUT);
+    assert_int_equal(rig_to_memory(&r, TF_EDU_BUFFER, 0x400000, 16), TF_EDU_FAULT);
+    rig_config_write(&r, 0x18, 4, (uint32_t)(r.own + 2 * size));
+    assert_int_equal(rig_to_memory(&r, TF_EDU_BUFFER, 0x300000, 16), TF_EDU_FAULT);
+    rig_free(&r);
+}
+
 /* --- page requests -----------------------------------------------------------------------------
  */
 
@@ -205,9 +226,8 @@ static void request_ends_otherwise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(behind_an_iommu),
-        cmocka_unit_test(own_memory_by_iova),
-        cmocka_unit_test(page_requests),
+        cmocka_unit_test(behind_an_iommu),        cmocka_unit_test(own_memory_by_iova),
+        cmocka_unit_test(own_memory_ends),        cmocka_unit_test(page_requests),
         cmocka_unit_test(request_ends_otherwise),
     };
 

@@ -173,6 +173,7 @@ static void check_access(struct model *o, struct iommu *m)
     uint32_t id = 8 * (e + 1);
     const struct slot *s;
     struct iommu_translation t;
+    struct iommu_mapping map;
     unsigned cell;
 
     if (o->attached[e] < 0) {
@@ -180,11 +181,14 @@ static void check_access(struct model *o, struct iommu *m)
         return;
     }
     cell = o->cell[o->attached[e]][at / PAGE_SIZE_4K];
+    assert_int_equal(iommu_find_mapping(m, (uint32_t)o->attached[e] + 100, iova(at), &map),
+                     cell != 0);
     if (!cell) {
         expect_fault(m, id, at, want, IOMMU_NOT_MAPPED);
         return;
     }
     s = &o->slot[o->attached[e]][cell - 1];
+    assert_int_equal(map.iova.v, s->first * PAGE_SIZE_4K);
     if (!(s->prot & want)) {
         expect_fault(m, id, at, want, want == IOMMU_WRITE ? IOMMU_READ_ONLY : IOMMU_WRITE_ONLY);
         return;
