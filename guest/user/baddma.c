@@ -170,7 +170,7 @@ static void never_end(void)
     struct sys_dma a = { .op = SYS_DMA_SHARE, .len = 2 * PAGE_SIZE };
     uint64_t iova = 0;
 
-    if (sys_dma(&a) < 0 || dma_map(page, PAGE_SIZE, RW, &iova) < 0)
+    if (sys_dma(&a) < 0 || a.addr == 0 || dma_map(page, PAGE_SIZE, RW, &iova) < 0)
         exit(1);
     for (;;) {
         (void)dma_transfer(a.iova, 64, SYS_DMA_PAGE_REQUESTS, 0);
