@@ -35,7 +35,7 @@ CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD)/gen -DTWOFOLD_VERSION='"$(VERSION)"'
 CFLAGS   += $(CSTD) $(WARN) $(CFLAGS_$(TYPE)) -pthread
 LDFLAGS  += $(LDFLAGS_$(TYPE)) -pthread
 # Static where a command other than `run` needs it: a VM's start must not pay for loading it.
-LDLIBS   += -ljansson -lelf -lZydis -Wl,-Bstatic -lncursesw -ltinfo -Wl,-Bdynamic -ldl
+LDLIBS   += -ljansson -lelf -lZydis -Wl,-Bstatic -lncursesw -ltinfo -l:liburing.a -Wl,-Bdynamic -ldl
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:

@@ -135,7 +135,7 @@ struct tf_process {
  * Page requests. While REQUEST_CONTROL has TF_EDU_REQUESTS_ON, a transfer that meets an unmapped
  * page stops there, puts its iova and what it wanted into REQUEST_ADDR (bit 0: to write), sets
  * TF_EDU_REQUEST in IRQ_STATUS and interrupts. The driver makes the page ready and writes
- * REQUEST_ANSWER: 1 tries again, 2 fails the transfer.
+ * REQUEST_ANSWER: 1 tries again, 2 fails the transfer; turning requests off is 2.
  */
 #define TF_EDU_REQUEST_CONTROL 0xb8u
 #define TF_EDU_REQUEST_ADDR    0xc0u
@@ -143,9 +143,9 @@ struct tf_process {
 #define TF_EDU_REQUESTS        0xd0u /* how many there were */
 #define TF_EDU_REQUESTS_ON     1u
 #define TF_EDU_REQUEST         0x200u
-/* A transfer inside the device: its buffer to or from its own memory (BAR 2) at DEVICE_OFFSET. */
+/* Where in BAR 2 a transfer with TF_EDU_OWN_MEMORY begins; it may be as long as BAR 2. */
 #define TF_EDU_DEVICE_OFFSET 0xd8u
-#define TF_EDU_OWN_MEMORY    8u /* COMMAND: the device's side is BAR 2 at the given offset */
+#define TF_EDU_OWN_MEMORY    8u /* COMMAND: the device's side is BAR 2, not the buffer */
 
 #define TF_EDU_HAS_MEMORY   1u
 #define TF_EDU_HAS_REQUESTS 2u

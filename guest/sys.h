@@ -34,6 +34,9 @@ enum sys_number {
     SYS_SELFTEST, /* (index, struct sys_selftest *): runs one of the kernel's checks of itself;
                    ENOENT after the last */
     SYS_EXEC,     /* (args, len): becomes that program; returns only when it can't be started */
+    SYS_BLOCK,    /* (SYS_BLOCK_* op, disk, sector, buf, sectors): see there */
+    SYS_RANDOM,   /* (buf, len): random bytes of the first virtio-rng; len, or ENODEV, EIO */
+    SYS_DMA,      /* (struct sys_dma *): the DMA test device and what it may reach */
     SYS_COUNT,
 };
 
@@ -70,6 +73,29 @@ enum sys_fd { SYS_STDIN, SYS_STDOUT, SYS_STDERR };
 #define SYS_MAP_LARGE 2u /* 2 MiB pages: addr and len must be multiples of that, also later */
 #define SYS_MAP_LAZY  4u /* pages come when they are touched, not now */
 
+/*
+ * SYS_BLOCK: disks count from 0 in the order of the scan, sectors are of 512 bytes. `buf` is a
+ * multiple of 512, and the device reads and writes the process's own pages. ENODEV: no such disk;
+ * EINVAL: no sectors, or beyond the end; EROFS; EIO: the device failed. A transfer that fails may
+ * have been made in part.
+ */
+enum sys_block_op {
+    SYS_BLOCK_SIZE,  /* sectors of the disk; its struct sys_disk to `buf`, unless that is 0 */
+    SYS_BLOCK_READ,  /* sectors to `buf`; how many */
+    SYS_BLOCK_WRITE, /* the other way */
+    SYS_BLOCK_FLUSH, /* what was written before lasts now; 0 */
+};
+
+#define SYS_SECTOR_SIZE 512u
+
+struct sys_disk {
+    uint64_t sectors;
+    uint32_t read_only; /* 1: it takes no writes */
+    uint32_t flushes;   /* 1: it has a cache that SYS_BLOCK_FLUSH empties */
+    uint16_t bdf;       /* of struct sys_pci */
+    uint16_t reserved[3];
+};
+
 /* How a child ended. */
 struct sys_status {
     int32_t pid;
@@ -94,6 +120,7 @@ enum sys_info_what {
     SYS_INFO_CPU,     /* struct sys_cpu of CPU `index`; ENOENT after the last */
     SYS_INFO_TIME,    /* struct sys_time of start-up stage `index`; ENOENT after the last */
     SYS_INFO_FILE,    /* struct sys_file of the initrd's file `index`; ENOENT after the last */
+    SYS_INFO_PCI,     /* struct sys_pci of function `index`; ENOENT after the last */
 };
 
 struct sys_info {
@@ -146,6 +173,116 @@ struct sys_file {
     uint32_t program; /* 1: it looks like one (ELF) */
     uint32_t reserved;
     char name[104];
+};
+
+struct sys_pci_bar {
+    uint64_t addr, size; /* size 0: none */
+    uint32_t io;         /* 1: ports */
+    uint32_t wide;       /* 1: 64 bits, takes the next one's register too */
+};
+
+/* The interrupts that a PCI function has, and those that its driver uses. */
+enum sys_pci_interrupt { SYS_PCI_NONE, SYS_PCI_INTX, SYS_PCI_MSI, SYS_PCI_MSIX };
+
+#define SYS_PCI_BUS(bdf)      ((unsigned)(bdf) >> 8)
+#define SYS_PCI_DEVICE(bdf)   ((unsigned)(bdf) >> 3 & 31)
+#define SYS_PCI_FUNCTION(bdf) ((unsigned)(bdf)&7)
+
+struct sys_pci {
+    uint16_t bdf; /* bus << 8 | device << 3 | function */
+    uint16_t vendor, id;
+    uint8_t revision;
+    uint8_t iommu;    /* 1: it stands behind the IOMMU */
+    uint32_t class;   /* 24 bits: class, subclass, interface */
+    uint16_t vectors; /* interrupts in use; 0: none */
+    uint16_t vectors_max;
+    uint8_t first_vector; /* of the CPU */
+    uint8_t offers, uses; /* enum sys_pci_interrupt */
+    uint8_t reserved;
+    uint16_t command; /* the register */
+    uint16_t reserved2;
+    char driver[24]; /* "": nobody's */
+    struct sys_pci_bar bar[6];
+};
+
+/*
+ * SYS_DMA. The device can be aimed at any address, which is what it is there for. So where nothing
+ * translates its addresses this call is as good as all of memory; the tiny guest has no users to
+ * keep apart, and a system that had would give it to root alone.
+ *
+ * `op` says which of the other fields count; those it gives back are marked "->". Errors of all:
+ * EFAULT, EINVAL (unknown op, flags that have no meaning, ranges that can't be), ENOENT (no such
+ * device, or the device has nothing of the kind), ENOMEM.
+ */
+enum sys_dma_op {
+    SYS_DMA_INFO,     /* addr, len: a struct sys_dma_info is copied there */
+    SYS_DMA_MAP,      /* addr, len: the caller's memory, flags READ, WRITE: what the device may;
+                         AT: at iova, else -> iova. The pages stay where they are meanwhile */
+    SYS_DMA_UNMAP,    /* iova: as SYS_DMA_MAP gave it; all of that mapping */
+    SYS_DMA_IDENTITY, /* maps all RAM at iova = gpa; flags OFF takes it back */
+    SYS_DMA_TRANSFER, /* iova, len, flags TO_MEMORY, OWN_MEMORY, PAGE_REQUESTS; offset: on the
+                         device's side; -> value: enum tf_edu_error, as far as the device says.
+                         EIO: no end was seen in time */
+    SYS_DMA_FAULTS,   /* addr, len: struct sys_dma_fault of number `value` + 1 on, as many as there
+                         are and fit; returns how many */
+    SYS_DMA_RAISE,    /* value: bits for IRQ_STATUS; waits for the interrupt, -> value: its bits */
+    SYS_DMA_COMPUTE,  /* value: a number, -> value: its factorial, modulo 2^32 */
+    SYS_DMA_LIVE,     /* value: 32 bits, -> value: what the liveness register makes of them */
+    SYS_DMA_WATCH,    /* the kernel raises the watched interrupt (sys_dma_info) itself */
+    SYS_DMA_PEEK,     /* iova: a gpa in RAM, len up to a page: copied to addr */
+    SYS_DMA_VICTIM,   /* the kernel's page gets its content back; -> iova: its gpa */
+    SYS_DMA_PLACE,   /* addr: a page of the caller's; iova, len: a range of RAM. The page moves to a
+                        gpa inside, its content is lost. -> value: its gpa */
+    SYS_DMA_GPA,     /* addr: -> value: its gpa */
+    SYS_DMA_SHARE,   /* len: memory that the caller and the device share; -> addr, iova */
+    SYS_DMA_UNSHARE, /* takes it back */
+    SYS_DMA_SHARED,  /* addr, len: a struct sys_dma_shared is copied there */
+};
+
+#define SYS_DMA_READ          1u /* by the device */
+#define SYS_DMA_WRITE         2u
+#define SYS_DMA_AT            4u
+#define SYS_DMA_OFF           1u
+#define SYS_DMA_TO_MEMORY     1u
+#define SYS_DMA_OWN_MEMORY    2u
+#define SYS_DMA_PAGE_REQUESTS 4u
+
+struct sys_dma {
+    uint32_t op, flags;
+    uint64_t addr, len;
+    uint64_t iova, offset;
+    uint64_t value;
+};
+
+struct sys_dma_info {
+    uint32_t translated;   /* 1: it stands behind an IOMMU of this VM */
+    uint32_t features;     /* TF_EDU_HAS_*; 0 for QEMU's device */
+    uint32_t results;      /* 1: the device says what became of a transfer */
+    uint32_t transfer_max; /* bytes */
+    uint64_t device_bytes; /* of its own memory */
+    uint64_t faults;       /* number of the last one */
+    uint64_t interrupts;   /* of the device, so far */
+    uint64_t watched;      /* interrupts of the vector in msi_data, which nobody raises */
+    uint64_t ram_end;      /* gpa behind the last byte of RAM */
+    uint64_t nowhere;      /* gpa of a page where there is neither RAM nor a device */
+    uint64_t msi_addr;     /* a DMA write of msi_data here is an interrupt of the boot CPU */
+    uint32_t msi_data;
+    uint32_t vectors; /* interrupts the driver has; 0: it asks the device instead */
+    char device[32];  /* "00:03.0 1234:11e8" */
+};
+
+struct sys_dma_fault {
+    uint64_t number; /* from 1 on */
+    uint64_t iova;
+    uint32_t bdf;
+    uint32_t write;
+    char reason[24];
+};
+
+struct sys_dma_shared {
+    uint64_t requests, faults;       /* of the device, and of the program */
+    uint64_t to_device, from_device; /* bytes moved */
+    uint64_t pages, on_device;       /* now */
 };
 
 #endif

@@ -16,6 +16,10 @@
 #define IOMMU_READ  (1u << 0) /* the device may read memory */
 #define IOMMU_WRITE (1u << 1)
 
+/* Of all domains together: what a guest can make the monitor keep. */
+#define IOMMU_MAPPINGS_MAX 65536u
+#define IOMMU_TABLES_MAX   16384u /* of 4 KiB */
+
 enum iommu_reason {
     IOMMU_NO_DOMAIN,  /* the endpoint is attached to nothing, and there is no bypass */
     IOMMU_NOT_MAPPED, /* nothing at this iova */
@@ -72,6 +76,7 @@ uint64_t iommu_last_iova(const struct iommu *m); /* of the input range */
 /* Endpoints there are, each with its reserved regions. */
 int iommu_add_endpoint(struct iommu *m, uint32_t endpoint);
 bool iommu_has_endpoint(const struct iommu *m, uint32_t endpoint);
+/* -EBUSY: it is attached; -EEXIST: meets another one; -EINVAL: empty; -ENOENT; -ENOMEM. */
 int iommu_reserve(struct iommu *m, uint32_t endpoint, iova_t iova, uint64_t len, bool msi);
 bool iommu_reserved(const struct iommu *m, uint32_t endpoint, size_t n, struct iommu_mapping *out,
                     bool *msi); /* the n-th */
@@ -79,31 +84,39 @@ bool iommu_reserved(const struct iommu *m, uint32_t endpoint, size_t n, struct i
 /*
  * Attaching creates the domain; it goes with its last endpoint, mappings and all. A second attach
  * moves the endpoint. bypass_domain: everything passes through it untranslated; -EINVAL when the
- * domain exists and is of the other kind. -ENOENT: no such endpoint.
+ * domain exists and is of the other kind. -ENOENT: no such endpoint. -ENOTSUP: the domain maps what
+ * is reserved for the endpoint. -ENOMEM.
  */
 int iommu_attach(struct iommu *m, uint32_t endpoint, uint32_t domain, bool bypass_domain);
 int iommu_detach(struct iommu *m, uint32_t endpoint, uint32_t domain); /* -EINVAL: not attached */
 
 /*
- * -ENOENT: no such domain; -EINVAL: not aligned to 4 KiB, empty, or a bypass domain; -ERANGE:
- * beyond the address width, or meets a reserved region of an endpoint; -EEXIST: something is mapped
- * there. Nothing changed then.
+ * -ENOENT: no such domain; -EINVAL: not aligned to 4 KiB, empty, without a right, or a bypass
+ * domain; -ERANGE: beyond the address width (outputs: 52 bits), or meets a reserved region of an
+ * endpoint; -EEXIST: something is mapped there; -ENOMEM: also at the limits above. Nothing changed
+ * then.
  */
 int iommu_map(struct iommu *m, uint32_t domain, iova_t iova, uint64_t len, uint64_t output,
               unsigned prot);
 /* Removes all mappings that lie in the range; *covered: bytes of them. -ERANGE, and nothing
- * removed, when one would be cut. 0 also when there was none. */
+ * removed, when one would be cut. 0 also when there was none. -ENOENT, -EINVAL as above, but any
+ * range that is not empty is allowed; an end beyond 2^64 is 2^64. */
 int iommu_unmap(struct iommu *m, uint32_t domain, iova_t iova, uint64_t len, uint64_t *covered);
 
-/* The n-th mapping of a domain in order of iova; the n-th domain and who is in it. */
+/* The n-th mapping of a domain in order of iova, and how many there are; the n-th domain; the n-th
+ * endpoint and where it is. */
+size_t iommu_mappings(const struct iommu *m, uint32_t domain);
 bool iommu_mapping(const struct iommu *m, uint32_t domain, size_t n, struct iommu_mapping *out);
+/* The mapping that has `iova` in it; no access, so it counts as none and faults never. */
+bool iommu_find_mapping(const struct iommu *m, uint32_t domain, iova_t iova,
+                        struct iommu_mapping *out);
 bool iommu_domain(const struct iommu *m, size_t n, uint32_t *domain, bool *bypass_domain);
 bool iommu_endpoint(const struct iommu *m, size_t n, uint32_t *endpoint, bool *attached,
                     uint32_t *domain);
 
 /*
  * What the device's access to `iova` leads to: 0, or -EFAULT with the fault recorded and on_fault()
- * called. `prot` is what the access needs (one of IOMMU_*).
+ * called. `prot` is what the access needs (one of IOMMU_*); `len` at least 1.
  */
 int iommu_translate(struct iommu *m, uint32_t endpoint, iova_t iova, uint64_t len, unsigned prot,
                     struct iommu_translation *out);

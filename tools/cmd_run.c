@@ -14,6 +14,7 @@
 #include "tools/run_devices.h"
 #include "tools/run_memory.h"
 #include "vmm/control.h"
+#include "vmm/vfio.h"
 #include "vmm/vm.h"
 
 #define MEM_DEFAULT (UINT64_C(256) << 20)
@@ -51,7 +52,8 @@ static const char help[] =
     "  --edu                 a device that does DMA on demand, for tests\n"
     "  --iommu               an IOMMU (virtio-iommu) before the devices above\n"
     "  --vfio BDF[,iova=RANGE]  a device of this machine, as in 0000:00:04.0; it reaches\n"
-    "                        guest memory, or only RANGE of it\n"
+    "                        guest memory, or only RANGE of it. It is taken from its driver\n"
+    "                        and given back at the end (after a kill: twofold devices --restore)\n"
     "  --timeout TIME        end the VM after that time, like 10, 500ms, 2m (status 124)\n"
     "  --trace[=FILE]        a line for each exit to the monitor (default stderr)\n"
     "  -h, --help            this text\n"
@@ -295,11 +297,16 @@ static int run_vm(const struct vm_config *cfg)
 {
     struct control *control = NULL;
     struct vm_result result = { .end = VM_END_NONE };
+    struct run_taken taken = { .count = 0 };
     struct vm *vm = NULL;
-    struct error err = { "" };
+    struct error err = { "" }, lost;
     int code;
 
-    code = vm_create(&vm, cfg, &err);
+    code = vfio_check(&cfg->devices, cfg->mem_bytes, &err);
+    if (!code)
+        code = run_devices_take(&taken, &cfg->devices, &err);
+    if (!code)
+        code = vm_create(&vm, cfg, &err);
     if (!code)
         code = control_create(&control, vm, &err);
     /* Not before the name is ours: it may be the file of a VM that runs. */
@@ -311,6 +318,8 @@ static int run_vm(const struct vm_config *cfg)
         vm_wait(vm, &result);
     control_destroy(control);
     vm_destroy(vm);
+    if (run_devices_give_back(&taken, &lost))
+        (void)command_fail(STATUS_FAILED, "%s", lost.text);
     if (code == -EINTR) /* while its memory was populated */
         return command_fail(STATUS_ENDED, "VM '%s' was %s", cfg->name, err.text);
     if (code)

@@ -5,7 +5,9 @@
 
 #include "tools/client.h"
 #include "tools/parse.h"
+#include "tools/stat_iommu.h"
 #include "tools/stat_pages.h"
+#include "tools/stat_pci.h"
 #include "tools/stat_shadow.h"
 #include "tools/table.h"
 #include "vmm/control.h"
@@ -13,8 +15,9 @@
 static const char help[] =
     "usage: twofold stat [OPTIONS] NAME\n"
     "\n"
-    "Shows a VM's state, its exits by vCPU and reason, the accesses to each device, and\n"
-    "how much memory is resident, by the page size that the host really mapped.\n"
+    "Shows a VM's state, its exits by vCPU and reason, the accesses to each device, PCI\n"
+    "devices with their interrupts, and how much memory is resident, by the page size\n"
+    "that the host really mapped.\n"
     "\n"
     "  --json         one object, as docs/control.md describes it\n"
     "  --pages        instead: the pages by state and size, by range, by node, and which\n"
@@ -225,6 +228,8 @@ static int run(const struct command *cmd, int argc, char **argv)
         print_vcpus(json_object_get(stat, "vcpus"));
         stat_print_shadow(json_object_get(stat, "shadow"));
         print_devices(stat);
+        stat_print_pci(json_object_get(stat, "pci"));
+        stat_print_iommu(json_object_get(stat, "iommu"));
     }
     json_decref(stat);
     return STATUS_OK;

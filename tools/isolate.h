@@ -30,10 +30,11 @@ struct isolate_attempt {
     uint64_t iova;
     uint32_t len;
     bool write;
-    bool contrast; /* the same with an identity mapping: meant to go through */
-    bool allowed;  /* what should happen */
-    bool went;     /* what happened: memory changed, or the device got the bytes */
-    bool sums;     /* the two that follow are known: xxh64 of the memory aimed at */
+    bool contrast;  /* the same with an identity mapping: meant to go through */
+    bool allowed;   /* what should happen */
+    bool went;      /* what happened: memory changed, or the device got the bytes */
+    bool interrupt; /* aimed at the window of interrupts: `went` tells that one came */
+    bool sums;      /* the two that follow are known: xxh64 of the memory aimed at */
     uint64_t before, after;
     char said[200]; /* by the IOMMU: fault record, kernel log line; "" if it said nothing */
 };
@@ -47,12 +48,30 @@ struct isolate_report {
     size_t attempts;
 };
 
-/* True when each attempt ended as it should. */
+/* xxh64 of memory that an attempt aims at. */
+uint64_t isolate_sum(const void *bytes, size_t len) __attribute__((nonnull));
+
+/* True when an attempt ended as it should; a blocked write has left memory as it was, too. */
+bool isolate_as_expected(const struct isolate_attempt *a);
+
+/* What became of it, for people: "went through", "memory untouched". Never NULL. */
+const char *isolate_outcome(const struct isolate_attempt *a);
+const char *isolate_effect(const struct isolate_attempt *a);
+
+/* "0x00300000": at least eight digits, so that columns line up. Returns buf. */
+char *isolate_address(uint64_t iova, char *buf, size_t size);
+
+/* "read and write", "read only"... Never NULL. */
+const char *isolate_rights(const struct isolate_region *r);
+
+/* True when each attempt ended as it should, and there was one. */
 bool isolate_passed(const struct isolate_report *r);
 
 /* Prints an attempt as soon as it is over; and the end with the verdict. */
 void isolate_print_attempt(FILE *to, const struct isolate_attempt *a);
 void isolate_print_end(FILE *to, const struct isolate_report *r);
+/* Only the verdict: one sentence, one line. */
+void isolate_print_verdict(FILE *to, const struct isolate_report *r);
 
 /* The picture: an HTML page with an SVG of the iova map and the attempts in it. 0 or -errno. */
 int isolate_picture(const struct isolate_report *r, const char *path, struct error *err);

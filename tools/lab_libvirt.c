@@ -1,6 +1,5 @@
 #include "tools/lab_libvirt.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
@@ -12,12 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tools/libvirt_load.h"
+
 #define DRIVER "lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so"
 
 /* The calls that we make, as libvirt-host.h, libvirt-domain.h, libvirt-event.h and
  * virterror.h declare them; the structs behind the pointers are libvirt's. */
 struct libvirt {
-    void *handle;
     int (*virInitialize)(void);
     int (*virEventRegisterDefaultImpl)(void);
     int (*virEventRunDefaultImpl)(void);
@@ -62,10 +62,7 @@ static void *event_thread(void *ctx)
 
 static int load(struct libvirt *lv, struct error *err)
 {
-    const struct {
-        const char *name;
-        void *where;
-    } symbols[] = {
+    const struct libvirt_symbol symbols[] = {
         { "virInitialize", &lv->virInitialize },
         { "virEventRegisterDefaultImpl", &lv->virEventRegisterDefaultImpl },
         { "virEventRunDefaultImpl", &lv->virEventRunDefaultImpl },
@@ -78,21 +75,13 @@ static int load(struct libvirt *lv, struct error *err)
         { "virDomainDestroy", &lv->virDomainDestroy },
         { "virDomainFree", &lv->virDomainFree },
     };
+    int rc = libvirt_load(symbols, sizeof(symbols) / sizeof(symbols[0]), err);
 
-    lv->handle = dlopen("libvirt.so.0", RTLD_NOW | RTLD_GLOBAL);
-    if (!lv->handle)
-        return error_set(err, -ENOENT,
+    if (rc == -ENOENT)
+        return error_set(err, rc,
                          "the lab needs libvirt.so.0: install the Debian packages libvirt0, "
                          "libvirt-daemon-driver-qemu and libvirt-daemon-system");
-    for (size_t i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++) {
-        void *symbol = dlsym(lv->handle, symbols[i].name);
-
-        if (!symbol)
-            return error_set(err, -ENOSYS, "this libvirt.so.0 has no %s: the lab needs version 6.1",
-                             symbols[i].name);
-        memcpy(symbols[i].where, &symbol, sizeof(symbol));
-    }
-    return 0;
+    return rc;
 }
 
 /*

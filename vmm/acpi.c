@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "vmm/pci.h"
 #include "vmm/vm.h"
 
 #include "dsdt.h"
@@ -42,11 +43,24 @@
 #define BOOT_LEGACY_DEVICES (1u << 0)
 #define BOOT_NO_VGA         (1u << 2)
 
+/* The minimum of the DSDT's 64-bit window as it is compiled. */
+#define DSDT_WINDOW_MARKER UINT64_C(0x57494e444f570000)
+
 #define MADT_PCAT_COMPAT (1u << 0) /* two 8259s as well */
 
-/* A table being written, in the monitor's memory; room for the largest MADT. */
+/* VIOT: of its head before the nodes, and of these. */
+#define VIOT_HEAD  12
+#define VIOT_RANGE 24
+#define VIOT_IOMMU 16
+
+/* A table being written, in the monitor's memory; room for the largest MADT and VIOT. */
+#define TABLE_MAX 1024
+_Static_assert(HEADER_SIZE + 8 + VM_CPUS_MAX * 8 + 64 <= TABLE_MAX &&
+                   HEADER_SIZE + VIOT_HEAD + VIOT_IOMMU + DEVICES_MAX * VIOT_RANGE <= TABLE_MAX,
+               "a table would not fit");
+
 struct table {
-    uint8_t bytes[HEADER_SIZE + 8 + VM_CPUS_MAX * 8 + 64];
+    uint8_t bytes[TABLE_MAX];
     size_t len;
 };
 
@@ -213,12 +227,78 @@ static void build_madt(struct table *t, unsigned cpus)
     seal(t);
 }
 
-static void build_xsdt(struct table *t, uint64_t fadt, uint64_t madt)
+/* "PCI Firmware Specification 3.0", 4.1.2 MCFG Table Description. */
+static void build_mcfg(struct table *t)
+{
+    begin(t, "MCFG", 1);
+    put(t, 0, 8);
+    put(t, PCI_ECAM_BASE, 8);
+    put(t, 0, 2); /* segment */
+    put(t, 0, 1); /* first and last bus */
+    put(t, PCI_ECAM_SIZE / (256 * PCI_CONFIG) - 1, 1);
+    put(t, 0, 4);
+    seal(t);
+}
+
+/* 5.2.31 Virtual I/O Translation Table: the virtio-iommu, then a range of one endpoint each. An
+ * endpoint's number is its requester id. */
+static void build_viot(struct table *t, const struct acpi_viot *v)
+{
+    begin(t, "VIOT", 0);
+    put(t, v->endpoints + 1, 2);
+    put(t, HEADER_SIZE + VIOT_HEAD, 2);
+    put(t, 0, 8);
+    put(t, 3, 1); /* virtio-iommu on PCI */
+    put(t, 0, 1);
+    put(t, VIOT_IOMMU, 2);
+    put(t, 0, 2); /* segment */
+    put(t, v->iommu, 2);
+    put(t, 0, 8);
+    for (size_t i = 0; i < v->endpoints; i++) {
+        put(t, 1, 1); /* PCI range */
+        put(t, 0, 1);
+        put(t, VIOT_RANGE, 2);
+        put(t, v->endpoint[i], 4); /* the first endpoint's number */
+        put(t, 0, 4);              /* first and last segment */
+        put(t, v->endpoint[i], 2);
+        put(t, v->endpoint[i], 2);
+        put(t, HEADER_SIZE + VIOT_HEAD, 2); /* whose output: the node above */
+        put(t, 0, 6);
+    }
+    seal(t);
+}
+
+static void build_xsdt(struct table *t, const uint64_t *tables, size_t count)
 {
     begin(t, "XSDT", 1);
-    put(t, fadt, 8);
-    put(t, madt, 8);
+    for (size_t i = 0; i < count; i++)
+        put(t, tables[i], 8);
     seal(t);
+}
+
+/* 6.4.3.5.1 QWord Address Space Descriptor: from the minimum on, it has the maximum, the
+ * translation and the length. */
+static void set_window(uint8_t *minimum, uint64_t base, uint64_t size)
+{
+    uint64_t field[] = { size ? base : 0, size ? base + size - 1 : 0, 0, size };
+
+    memcpy(minimum, field, sizeof(field));
+}
+
+/* Puts the DSDT, with the window above RAM filled in; 0 when it doesn't fit. */
+static uint64_t place_dsdt(struct area *a, const struct acpi_config *cfg)
+{
+    static const uint64_t marker = DSDT_WINDOW_MARKER;
+    uint8_t aml[sizeof(dsdt_aml_code)], *minimum;
+
+    memcpy(aml, dsdt_aml_code, sizeof(aml));
+    minimum = memmem(aml, sizeof(aml), &marker, sizeof(marker));
+    if (!minimum)
+        return 0;
+    set_window(minimum, cfg->wide_base, cfg->wide_size);
+    aml[SUM_OFFSET] = 0;
+    aml[SUM_OFFSET] = checksum(aml, sizeof(aml));
+    return place(a, aml, sizeof(aml), 16);
 }
 
 /* 5.2.10 Firmware ACPI Control Structure; it has no checksum. */
@@ -250,27 +330,37 @@ static void build_rsdp(struct table *t, uint64_t xsdt)
 
 /* --- all of them --------------------------------------------------------------------- */
 
-int acpi_build(struct memory *mem, unsigned cpus, gpa_t *rsdp, struct error *err)
+int acpi_build(struct memory *mem, const struct acpi_config *cfg, gpa_t *rsdp, struct error *err)
 {
     struct area area = { .mem = mem, .next = AREA_START + FACS_ALIGN };
     struct table t;
-    uint64_t facs, dsdt, fadt, madt, xsdt;
+    uint64_t facs, dsdt, xsdt, listed[4];
+    size_t count = 0;
+    bool fits;
 
-    if (cpus < 1 || cpus > VM_CPUS_MAX)
-        return error_set(err, -EINVAL, "ACPI tables: %u CPUs, but 1 to %d are possible", cpus,
+    if (cfg->cpus < 1 || cfg->cpus > VM_CPUS_MAX)
+        return error_set(err, -EINVAL, "ACPI tables: %u CPUs, but 1 to %d are possible", cfg->cpus,
                          VM_CPUS_MAX);
     build_facs(&t);
     facs = place(&area, t.bytes, t.len, FACS_ALIGN);
-    dsdt = place(&area, dsdt_aml_code, sizeof(dsdt_aml_code), 16);
+    dsdt = place_dsdt(&area, cfg);
+    fits = facs && dsdt;
     build_fadt(&t, facs, dsdt);
-    fadt = place(&area, t.bytes, t.len, 16);
-    build_madt(&t, cpus);
-    madt = place(&area, t.bytes, t.len, 16);
-    build_xsdt(&t, fadt, madt);
+    listed[count++] = place(&area, t.bytes, t.len, 16);
+    build_madt(&t, cfg->cpus);
+    listed[count++] = place(&area, t.bytes, t.len, 16);
+    build_mcfg(&t);
+    listed[count++] = place(&area, t.bytes, t.len, 16);
+    if (cfg->viot.present) {
+        build_viot(&t, &cfg->viot);
+        listed[count++] = place(&area, t.bytes, t.len, 16);
+    }
+    for (size_t i = 0; i < count; i++)
+        fits = fits && listed[i];
+    build_xsdt(&t, listed, count);
     xsdt = place(&area, t.bytes, t.len, 16);
     build_rsdp(&t, xsdt);
-    if (!facs || !dsdt || !fadt || !madt || !xsdt ||
-        memory_write(mem, gpa(AREA_START), t.bytes, t.len) < 0)
+    if (!fits || !xsdt || memory_write(mem, gpa(AREA_START), t.bytes, t.len) < 0)
         return error_set(err, -ENOSPC,
                          "the ACPI tables don't fit the BIOS area (0x%x-0x%x): give the VM at "
                          "least 1 MiB of memory",

@@ -1,9 +1,14 @@
 /*
- * A small set of ACPI tables: RSDP, XSDT, FADT, FACS, MADT, DSDT.
+ * A small set of ACPI tables: RSDP, XSDT, FADT, FACS, MADT, MCFG, DSDT.
  */
 #ifndef TWOFOLD_VMM_ACPI_H
 #define TWOFOLD_VMM_ACPI_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/device_config.h"
 #include "vmm/error.h"
 #include "vmm/memory.h"
 
@@ -21,10 +26,25 @@
 /* SLP_TYP of S5, as the DSDT's _S5 has it: the value that kernels without AML guess. */
 #define ACPI_S5_TYPE 0
 
+/* Who stands behind the virtio-iommu, by requester id (bus << 8 | devfn). */
+struct acpi_viot {
+    bool present; /* there is one */
+    uint16_t iommu;
+    uint16_t endpoint[DEVICES_MAX];
+    size_t endpoints;
+};
+
+/* What differs from VM to VM. */
+struct acpi_config {
+    unsigned cpus;
+    uint64_t wide_base, wide_size; /* the PCI bus's window above RAM; size 0: none */
+    struct acpi_viot viot;
+};
+
 /*
- * Writes the tables for `cpus` CPUs into the BIOS area (0xe0000..0xfffff) and
- * gives the RSDP's address. Returns 0 or -errno.
+ * Writes the tables into the BIOS area (0xe0000..0xfffff) and gives the RSDP's address. Returns 0
+ * or -errno.
  */
-int acpi_build(struct memory *mem, unsigned cpus, gpa_t *rsdp, struct error *err);
+int acpi_build(struct memory *mem, const struct acpi_config *cfg, gpa_t *rsdp, struct error *err);
 
 #endif

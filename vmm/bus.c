@@ -7,6 +7,7 @@
 
 #define BUS_SPACES     2
 #define BUS_RANGES_MAX 64 /* of each space; the fixed devices take about a dozen */
+#define BUS_EXACT_MAX  2  /* of each space */
 
 struct bus_range {
     uint64_t base, last; /* both inclusive, so that a range may end at 2^64 - 1 */
@@ -17,8 +18,9 @@ struct bus_range {
 };
 
 struct bus_table {
-    size_t count;
+    size_t count, exact_count;
     struct bus_range range[BUS_RANGES_MAX]; /* ascending by base, without overlap */
+    struct bus_range exact[BUS_EXACT_MAX];  /* whole accesses only, before ranges */
 };
 
 struct bus {
@@ -83,6 +85,28 @@ int bus_add(struct bus *bus, enum bus_space space, uint64_t base, uint64_t lengt
     return 0;
 }
 
+int bus_add_exact(struct bus *bus, enum bus_space space, uint64_t addr, unsigned size,
+                  const struct bus_ops *ops, void *dev, const char *name, struct error *err)
+{
+    struct bus_table *table = &bus->table[space];
+    int rc = range_check(space, addr, size, name, err);
+
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < table->exact_count; i++)
+        if (table->exact[i].base == addr && table->exact[i].last == addr + size - 1)
+            return error_set(err, -EEXIST,
+                             "device %s: %s 0x%" PRIx64 " of %u bytes is taken by device %s", name,
+                             space_name(space), addr, size, table->exact[i].name);
+    if (table->exact_count == BUS_EXACT_MAX)
+        return error_set(err, -ENOSPC, "device %s: all %d single %s registers are taken", name,
+                         BUS_EXACT_MAX, space_name(space));
+    table->exact[table->exact_count++] = (struct bus_range){
+        .base = addr, .last = addr + size - 1, .ops = ops, .dev = dev, .name = name
+    };
+    return 0;
+}
+
 /* The range that holds all of [addr, addr + size), or NULL. */
 static struct bus_range *range_find(struct bus *bus, enum bus_space space, uint64_t addr,
                                     unsigned size)
@@ -90,6 +114,9 @@ static struct bus_range *range_find(struct bus *bus, enum bus_space space, uint6
     struct bus_table *table = &bus->table[space];
     size_t low = 0, high = table->count;
 
+    for (size_t i = 0; i < table->exact_count; i++)
+        if (table->exact[i].base == addr && table->exact[i].last - addr == size - 1)
+            return &table->exact[i];
     while (low < high) {
         size_t mid = (low + high) / 2;
 
@@ -150,8 +177,9 @@ size_t bus_stats(const struct bus *bus, struct bus_range_stat *out, size_t max)
     for (int space = 0; space < BUS_SPACES; space++) {
         const struct bus_table *table = &bus->table[space];
 
-        for (size_t i = 0; i < table->count; i++, total++) {
-            const struct bus_range *range = &table->range[i];
+        for (size_t i = 0; i < table->count + table->exact_count; i++, total++) {
+            const struct bus_range *range =
+                i < table->count ? &table->range[i] : &table->exact[i - table->count];
 
             if (total >= max)
                 continue;

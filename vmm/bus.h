@@ -48,6 +48,13 @@ int bus_add(struct bus *bus, enum bus_space space, uint64_t base, uint64_t lengt
             const struct bus_ops *ops, void *dev, const char *name, struct error *err);
 
 /*
+ * Claims accesses of exactly `size` bytes at `addr`, before any range: for a register that shares
+ * its addresses with others by the width of the access. A few of each space.
+ */
+int bus_add_exact(struct bus *bus, enum bus_space space, uint64_t addr, unsigned size,
+                  const struct bus_ops *ops, void *dev, const char *name, struct error *err);
+
+/*
  * One access by the guest. Returns true when a device claimed it. Unclaimed
  * reads give all ones. An access that runs over the end of a range is unclaimed.
  */

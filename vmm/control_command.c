@@ -8,6 +8,7 @@
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/control_impl.h"
+#include "vmm/control_iommu.h"
 #include "vmm/control_migrate.h"
 #include "vmm/control_pages.h"
 #include "vmm/control_walk.h"
@@ -87,6 +88,7 @@ static const char *const migrate_arguments[] = { "base", "size", "whole", "hold"
 static const char *const move_arguments[] = { "gpa", "size", NULL };
 
 static const char *const walk_arguments[] = { "gva", "cpu", "pid", "cr3", "access", "user", NULL };
+static const char *const iommu_arguments[] = { "mappings", NULL };
 static const char *const map_arguments[] = {
     "of", "first", "last", "ad", "cpu", "pid", "cr3", NULL
 };
@@ -103,6 +105,7 @@ static const struct command commands[] = {
     { "walk", walk_arguments, control_walk },
     { "map", map_arguments, control_map },
     { "track", track_arguments, control_track },
+    { "iommu", iommu_arguments, control_iommu },
     { "migrate-pages", migrate_arguments, control_migrate_pages },
     { "move-page", move_arguments, control_move_page },
 };

@@ -1,12 +1,10 @@
 #include "vmm/control.h"
+#include "vmm/lock_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -137,44 +135,21 @@ int control_connect(const char *name, int timeout_ms, int *out, struct error *er
     }
 }
 
-/* Whether the file behind `fd` is still the one that `path` names. */
-static bool same_file(int fd, const char *path)
-{
-    struct stat a, b;
-
-    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
-           a.st_ino == b.st_ino;
-}
-
-/*
- * Takes the lock. Its holder removes the file when it leaves, so a lock that we
- * got on a removed file is none, and the next try makes a new file.
- */
 static int take_lock(const char *name, const char *path, struct error *err)
 {
-    for (;;) {
-        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        int code;
+    int fd = lock_file(path);
 
-        if (fd < 0)
-            return error_set(err, -errno,
-                             "'%s' can't be made: %s; set XDG_RUNTIME_DIR to a folder "
-                             "that you can write",
-                             path, strerror(errno));
-        if (flock(fd, LOCK_EX | LOCK_NB)) {
-            code = errno == EWOULDBLOCK
-                       ? error_set(err, -EEXIST,
-                                   "a VM named '%s' runs already; choose another --name, or end it "
-                                   "with 'twofold stop %s'",
-                                   name, name)
-                       : error_set(err, -errno, "'%s' can't be locked: %s", path, strerror(errno));
-            close(fd);
-            return code;
-        }
-        if (same_file(fd, path))
-            return fd;
-        close(fd);
-    }
+    if (fd >= 0)
+        return fd;
+    if (fd == -EWOULDBLOCK)
+        return error_set(err, -EEXIST,
+                         "a VM named '%s' runs already; choose another --name, or end it with "
+                         "'twofold stop %s'",
+                         name, name);
+    return error_set(err, fd,
+                     "'%s' can't be made or locked: %s; set XDG_RUNTIME_DIR to a folder that you "
+                     "can write",
+                     path, strerror(-fd));
 }
 
 int control_claim(const char *name, int *lock_fd, struct error *err)

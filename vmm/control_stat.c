@@ -7,11 +7,14 @@
 #include "vmm/bus.h"
 #include "vmm/console.h"
 #include "vmm/control_impl.h"
+#include "vmm/control_iommu.h"
 #include "vmm/control_migrate.h"
 #include "vmm/control_pages.h"
+#include "vmm/control_pci.h"
 #include "vmm/control_track.h"
 #include "vmm/depriv.h"
 #include "vmm/residency.h"
+#include "vmm/vm_devices.h"
 
 #define RANGES_MAX 256
 
@@ -195,6 +198,9 @@ json_t *control_stat(struct vm *vm)
     if (vm_shadow(vm))
         (void)json_object_set_new(stat, "shadow", shadow_json(vm));
     (void)json_object_set_new(stat, "devices", devices_json(vm));
+    (void)json_object_set_new(stat, "pci", control_pci_json(vm));
+    if (vm_devices_iommu(vm_pci_devices(vm)))
+        (void)json_object_set_new(stat, "iommu", control_iommu_json(vm));
     (void)json_object_set_new(stat, "unclaimed_accesses",
                               control_number(bus_unclaimed(vm_bus(vm))));
     (void)json_object_set_new(stat, "memory", memory_json(vm));

@@ -17,6 +17,10 @@
 #include "vmm/memory.h"
 #include "vmm/pci.h"
 
+/* A write there is a message-signalled interrupt; it is never memory, and never mapped. */
+#define DMA_MSI_BASE UINT64_C(0xfee00000)
+#define DMA_MSI_SIZE UINT64_C(0x00100000)
+
 enum dma_access { DMA_READ, DMA_WRITE }; /* by the device, of memory */
 
 struct iommu; /* iommu/iommu.h */
@@ -34,6 +38,10 @@ struct dma {
     const struct pci_function *function; /* requester id, bus master; NULL in unit tests: allowed */
     void (*drain)(void *dev); /* waits for all transfers in flight; NULL: there are none */
     void *dev;
+    /* Memory of the device's own, which CPUs reach by a BAR at own_base (0: not now; atomic): an
+     * address that leads there does not leave the device. own_size 0: it has none. */
+    uint8_t *own;
+    uint64_t own_base, own_size;
     struct dma_stat stat;
 };
 

@@ -53,7 +53,7 @@ struct pci_ops {
     /* A BAR's decoding came, went or moved: see function->bar[bar]. Under the config lock. */
     void (*bar_placed)(void *dev, unsigned bar);
     /* After a config write took effect in `config`; and before a read, to refresh it. Both under
-     * the config lock, with an access that lies inside of one dword. */
+     * the config lock, with an aligned access of 1, 2 or 4 bytes. */
     void (*config_written)(void *dev, unsigned offset, unsigned size);
     void (*config_read)(void *dev, unsigned offset, unsigned size);
     /* MSI or MSI-X: the message, mask or enabling of `vector` changed (UINT_MAX: of all). Under the
@@ -79,15 +79,19 @@ struct pci_function {
     struct pci_msix *msix;                /* NULL: none */
     unsigned msi_cap, msix_cap, next_cap; /* offsets in config */
     bool intx;                            /* the line's level as the device wants it */
+    bool asserted;                        /* and as it is, after what the guest enabled */
     uint64_t raised[4];                   /* interrupts sent, by enum pci_interrupts */
 };
 
 struct pci;
 
-/* The host bridge, on both buses. `intx` drives GSI 16 + n for INTA..INTD; msi as above. */
+/*
+ * The host bridge, on both buses. `intx` drives GSI intx.gsi + n for lines 0..3 (docs/devices.md);
+ * 64-bit BARs may lie in the wide window too (wide_size 0: there is none).
+ */
 int pci_create(struct pci **out, struct bus *bus, struct irq_line intx, struct msi_sink msi,
                uint64_t wide_base, uint64_t wide_size, struct error *err);
-void pci_destroy(struct pci *pci);
+void pci_destroy(struct pci *pci); /* touches no function: devices may be gone */
 
 /* Fills the header: ids, class (24 bits: base, sub, interface), command and status. */
 void pci_header(struct pci_function *f, uint16_t vendor, uint16_t device, uint32_t class,
@@ -98,7 +102,9 @@ void pci_add_bar(struct pci_function *f, unsigned bar, uint64_t size, bool io, b
 /* Reserves `size` bytes for a capability (size includes the two of its head); its offset. Express
  * ones come after 0x100 and are the caller's own. 0: no room. */
 unsigned pci_add_cap(struct pci_function *f, uint8_t id, unsigned size);
-int pci_add_msi(struct pci_function *f);
+int pci_add_msi(struct pci_function *f); /* one vector, 64 bits, maskable; -ENOSPC */
+/* The table and the pending bits at these offsets (multiples of 8) of a memory BAR, which the
+ * device's own handlers then don't see. -EINVAL, -ENOSPC, -ENOMEM; pci_remove() frees it. */
 int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint64_t table,
                  uint64_t pending);
 void pci_use_intx(struct pci_function *f); /* INTA for function 0, and so on */
@@ -109,22 +115,45 @@ void pci_use_intx(struct pci_function *f); /* INTA for function 0, and so on */
  */
 int pci_add(struct pci *pci, struct pci_function *f, int devfn, struct error *err);
 
-/* Which kind of interrupt the guest has enabled. Any thread. */
+/*
+ * Takes the function off its bus (it may be on none) and frees what belongs to it here, the MSI-X
+ * table; a device calls it in its destroy. No access to the function may be under way.
+ */
+void pci_remove(struct pci_function *f);
+
+/* Which kind of interrupt the guest has enabled. Any thread; takes no lock. */
 enum pci_interrupts pci_interrupt_kind(const struct pci_function *f);
 
 /* Raises `vector` by MSI-X or MSI, or asserts INTx; true when something was sent. A masked vector
- * becomes pending. Any thread. */
+ * becomes pending, and one of a function that is no bus master. MSI has one vector, INTx none: any
+ * number is that one. Any thread; takes the config lock, which is recursive. */
 bool pci_notify(struct pci_function *f, unsigned vector);
 void pci_intx_set(struct pci_function *f, bool level);
 
 /* The message of `vector`, for irqfd routes. False when it is masked or not enabled. */
 bool pci_message(struct pci_function *f, unsigned vector, struct msi_message *out);
 
-/* True while the guest lets the device be a bus master: no DMA without. Any thread. */
+/* True while the guest lets the device be a bus master: no DMA without. Any thread; no lock. */
 bool pci_bus_master(const struct pci_function *f);
 
-/* 8086:0d57 and so on as the guest sees them; the n-th function, or NULL. Before the VM runs, or on
- * the I/O thread. */
+/* The n-th function in the order of device numbers, from the bridge on, or NULL. Before the VM
+ * runs, or on the I/O thread; what the guest changes in it is not to be read so: pci_stat_read().
+ */
 const struct pci_function *pci_at(const struct pci *pci, size_t n);
+
+/* A function as it is at one moment. */
+struct pci_stat {
+    const char *name;
+    uint8_t devfn;
+    uint16_t vendor, device;
+    uint32_t class;
+    struct pci_bar bar[PCI_BARS]; /* address: what the guest set, decoded or not */
+    enum pci_interrupts kind;
+    bool bus_master;
+    uint64_t sent[4]; /* by enum pci_interrupts */
+};
+
+/* False when there is no n-th function. On the I/O thread. */
+bool pci_stat_read(struct pci *pci, size_t n, struct pci_stat *out);
 
 #endif

@@ -45,8 +45,15 @@ static bool bitmaps_create(struct track *t)
 
 int dirty_start(struct track *t, struct error *err)
 {
+    size_t count;
+    const struct mem_slot *slot = memory_slots(t->mem, &count);
     int rc;
 
+    for (size_t i = 0; i < count; i++)
+        if (memory_pinned(t->mem, slot[i].base, slot[i].size))
+            return error_set(err, -EBUSY,
+                             "a passed-through device writes guest memory, and KVM's dirty log "
+                             "doesn't see that");
     if (!bitmaps_create(t))
         return error_set(err, -ENOMEM, "no memory to note which pages are dirty");
     memset(t->dirty, 0, t->words * sizeof(*t->dirty));

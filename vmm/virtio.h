@@ -58,4 +58,25 @@ void virtio_config_changed(struct virtio_device *v);
 /* A queue broke: DEVICE_NEEDS_RESET, once; `stat` shows why. */
 void virtio_broken(struct virtio_device *v, unsigned n);
 
+/* As if the driver had notified queue n: kicked() is called again, later. Any thread. */
+void virtio_kick(struct virtio_device *v, unsigned n);
+
+/* Holds the device: what is in flight is finished (dma.drain), and kicks wait until it is let go.
+ * Nothing of guest memory is touched meanwhile. On the I/O thread. */
+void virtio_hold(struct virtio_device *v, bool held);
+
+/* 2.1 Device Status Field. */
+#define VIRTIO_STATUS_DRIVER_OK   0x04u
+#define VIRTIO_STATUS_NEEDS_RESET 0x40u
+#define VIRTIO_STATUS_FAILED      0x80u
+
+/* For `stat`, on the I/O thread. */
+struct virtio_state {
+    uint8_t status;
+    uint64_t offered, negotiated;
+    uint64_t kicks, config_interrupts;
+};
+const struct virtio_ops *virtio_ops(const struct virtio_device *v);
+void virtio_state(struct virtio_device *v, struct virtio_state *out);
+
 #endif

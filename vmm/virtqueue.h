@@ -34,11 +34,18 @@ struct virtq_chain {
     uint16_t head;
     unsigned readable, writable;                 /* segments */
     uint64_t read_bytes, write_bytes;            /* in them */
+    bool seen_writable;                          /* while it is read; no concern of a device */
     struct virtq_segment segment[VIRTQUEUE_MAX]; /* the readable ones first */
 };
 
 void virtqueue_init(struct virtqueue *q, struct dma *dma, uint16_t max);
 void virtqueue_reset(struct virtqueue *q);
+
+/* Ready, with size, addresses and features set. 0, or -EPROTO: broken, they are impossible. */
+int virtqueue_start(struct virtqueue *q);
+
+/* The driver broke a rule: stops the queue. Always -EPROTO. */
+int virtqueue_break(struct virtqueue *q, const char *why);
 
 /* The next request: 1, 0 when there is none, -EPROTO once the queue is broken (q->why). */
 int virtqueue_pop(struct virtqueue *q, struct virtq_chain *out);

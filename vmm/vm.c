@@ -162,8 +162,12 @@ static int image_load(struct vm *vm, struct error *err)
         .initrd = vm->cfg->initrd,
         .cmdline = vm->cfg->cmdline,
     };
-    int rc = acpi_build(vm->mem, vm->cfg->cpus, &request.rsdp, err);
+    struct acpi_config acpi = { .cpus = vm->cfg->cpus };
+    int rc;
 
+    vm_devices_window(vm, &acpi.wide_base, &acpi.wide_size);
+    vm_devices_viot(vm->devices, &acpi.viot);
+    rc = acpi_build(vm->mem, &acpi, &request.rsdp, err);
     return rc < 0 ? rc : boot_load(vm->mem, &request, &vm->entry, err);
 }
 
@@ -218,8 +222,6 @@ static int vm_build(struct vm *vm, struct error *err)
     if (rc == 0)
         rc = kvm_irqchip_create(vm, err);
     if (rc == 0)
-        rc = image_load(vm, err);
-    if (rc == 0)
         rc = bus_create(&vm->bus, err);
     if (rc == 0)
         rc = io_loop_create(&vm->loop, err);
@@ -227,6 +229,8 @@ static int vm_build(struct vm *vm, struct error *err)
         rc = console_create(&vm->con, cfg->console, cfg->console_path, vm->loop, err);
     if (rc == 0)
         rc = devices_create(vm, err);
+    if (rc == 0)
+        rc = image_load(vm, err);
     return rc == 0 ? vcpus_create(vm, err) : rc;
 }
 

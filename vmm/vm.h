@@ -4,6 +4,7 @@
 #ifndef TWOFOLD_VMM_VM_H
 #define TWOFOLD_VMM_VM_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -117,7 +118,8 @@ void vm_end(struct vm *vm, enum vm_end end, uint32_t exit_value, const char *why
  * Stops all vCPUs outside of KVM_RUN, with no exit half handled, and returns
  * when they are; and the reverse. Pausing a paused VM is fine. -ESRCH once the
  * VM has ended. -EBUSY, and the VM runs on, when a vCPU is held up in a device for
- * two seconds, as by a full pipe on stdout.
+ * two seconds, as by a full pipe on stdout. Emulated devices stand still, too: their
+ * transfers are finished first. On the I/O thread only.
  */
 int vm_pause(struct vm *vm);
 int vm_resume(struct vm *vm);
@@ -152,5 +154,9 @@ struct shadow *vm_shadow(struct vm *vm);
 
 /* Nanoseconds from vm_create() to the first KVM_RUN, and from there to now or the end. */
 void vm_times(struct vm *vm, uint64_t *create_ns, uint64_t *run_ns);
+
+/* The signals that end the monitor from outside, but for those that it was started with ignored
+ * (nohup). */
+void vm_end_signals(sigset_t *mask);
 
 #endif

@@ -136,6 +136,8 @@ int vm_pause(struct vm *vm)
         rc = vm->state == VM_PAUSED ? 0 : -ESRCH;
     }
     (void)pthread_mutex_unlock(&vm->lock);
+    if (rc == 0) /* devices write to memory, too; no vCPU can give them anything now */
+        vm_devices_hold(vm->devices, true);
     return rc;
 }
 
@@ -145,6 +147,7 @@ int vm_resume(struct vm *vm)
 
     (void)pthread_mutex_lock(&vm->lock);
     if (vm->state == VM_PAUSED) {
+        vm_devices_hold(vm->devices, false);
         vm->state = VM_RUNNING;
         (void)pthread_cond_broadcast(&vm->changed);
     } else if (vm->state != VM_RUNNING) {

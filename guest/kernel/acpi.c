@@ -110,7 +110,7 @@ static const struct rsdp *find_rsdp(void)
     return NULL;
 }
 
-static const struct madt *find_madt(void)
+const void *acpi_table(const char *signature, uint32_t *length)
 {
     const struct rsdp *r = find_rsdp();
     unsigned width = r && r->revision >= 2 && r->xsdt ? 8 : 4;
@@ -125,8 +125,10 @@ static const struct madt *find_madt(void)
         const uint8_t *p = (const uint8_t *)root + at;
         const struct table *t = table_at(width == 8 ? get64(p) : get32(p));
 
-        if (t && memcmp(t->signature, "APIC", 4) == 0)
-            return (const struct madt *)t;
+        if (t && memcmp(t->signature, signature, 4) == 0) {
+            *length = t->length;
+            return t;
+        }
     }
     return NULL;
 }
@@ -134,14 +136,15 @@ static const struct madt *find_madt(void)
 void acpi_read(void)
 {
     const struct madt *m;
+    uint32_t length;
 
     for (unsigned i = 0; i < 16; i++)
         boot_info.irq_gsi[i] = i;
     boot_info.lapic_base = 0xfee00000;
     boot_info.cpu_apic_ids[0] = cpuid(1, 0).ebx >> 24;
     boot_info.n_cpus = 1;
-    m = find_madt();
-    if (m)
+    m = acpi_table("APIC", &length);
+    if (m && length >= sizeof(*m))
         read_madt(m);
     else
         printk("kernel: no ACPI MADT: one CPU, no console input\n");

@@ -5,6 +5,7 @@
 #include "guest/kernel/clock.h"
 #include "guest/kernel/cpu.h"
 #include "guest/kernel/mm.h"
+#include "guest/kernel/mmio.h"
 
 #define MSR_APIC_BASE  0x1b
 #define APIC_BASE_X2   (1u << 10)
@@ -41,9 +42,7 @@ enum {
 
 #define IOAPIC_REDIRECTION(n) (0x10 + 2 * (n))
 
-extern uint64_t mmio_pd[512];
-
-/* Windows of tables.S: the addresses' offsets in their 2 MiB are kept. */
+/* The windows of tables.S, until apic_init() knows better. */
 static volatile uint32_t *lapic = (volatile uint32_t *)(MMIO_BASE + LARGE_SIZE);
 static volatile uint32_t *ioapic = (volatile uint32_t *)MMIO_BASE;
 
@@ -60,18 +59,6 @@ static void apic_write(unsigned reg, uint32_t value)
         lapic[reg * 4] = value;
 }
 
-/* Points a window at a device that is not at its usual place. */
-static volatile uint32_t *window(unsigned slot, uint64_t gpa)
-{
-    uint64_t gva = MMIO_BASE + slot * LARGE_SIZE;
-
-    if ((mmio_pd[slot] & PTE_ADDR & ~(LARGE_SIZE - 1)) != (gpa & ~(LARGE_SIZE - 1))) {
-        mmio_pd[slot] = (mmio_pd[slot] & ~PTE_ADDR) | (gpa & ~(LARGE_SIZE - 1));
-        invlpg(gva);
-    }
-    return (volatile uint32_t *)(gva + gpa % LARGE_SIZE);
-}
-
 void apic_init_cpu(void)
 {
     if (cpu_features.x2apic)
@@ -84,9 +71,9 @@ void apic_init(void)
 {
     outb(0x21, 0xff); /* the PIC: all inputs masked */
     outb(0xa1, 0xff);
-    lapic = window(1, boot_info.lapic_base);
+    lapic = mmio_map(boot_info.lapic_base, PAGE_SIZE);
     if (boot_info.ioapic_base)
-        ioapic = window(0, boot_info.ioapic_base);
+        ioapic = mmio_map(boot_info.ioapic_base, PAGE_SIZE);
     apic_init_cpu();
     this_cpu()->apic_id = apic_id();
 }

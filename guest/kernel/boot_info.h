@@ -39,6 +39,12 @@ void boot_info_read(uint64_t start_info_gpa);
 void acpi_read(void); /* fills the part from n_cpus on */
 
 /*
+ * The first ACPI table with this signature of four letters, header and all, which lies in memory as
+ * a whole; *length is its length, not less than the header's 36 bytes. NULL: there is none.
+ */
+const void *acpi_table(const char *signature, uint32_t *length);
+
+/*
  * The command line: words key=value are kernel options until the first word without
  * '='; that one is the program, and the rest its arguments.
  */

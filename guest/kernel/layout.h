@@ -18,7 +18,7 @@
 #define KSTACK_BASE    UL(0xffffffff40000000) /* kernel stacks, each above a guard */
 #define KERNEL_BASE    UL(0xffffffff80000000) /* gpa 0 as the image sees it */
 #define KERNEL_PHYS    UL(0x200000)
-#define MMIO_BASE      UL(0xffffffffc0000000) /* 2 MiB windows: local APIC, IOAPIC */
+#define MMIO_BASE      UL(0xffffffffc0000000) /* 2 MiB windows: IOAPIC, local APIC, others (mmio.h) */
 #define TRAP_STUBS     UL(0xffffffff80200000) /* 256 stubs of TRAP_STUB_SIZE bytes */
 #define TRAP_STUB_SIZE 16
 #define TRAMPOLINE     0x8000 /* gpa of the APs' first instruction */
@@ -50,6 +50,9 @@
 #define SEL_USER_CODE      0x4b
 
 #define VECTOR_IRQ_BASE   0x20 /* IOAPIC input n comes in at base + n */
+#define VECTOR_MSI_BASE   0x40 /* of PCI devices, as pci_msi.c gives them out */
+#define VECTOR_MSI_COUNT  0x80
+#define VECTOR_WATCHED    0xe0 /* nobody's: dma_user.c counts what comes in */
 #define VECTOR_TIMER      0xf0
 #define VECTOR_RESCHEDULE 0xf1
 #define VECTOR_TLB        0xf2

@@ -1,6 +1,7 @@
 #include "guest/kernel/proc.h"
 
 #include "guest/abi.h"
+#include "guest/kernel/dma_user.h"
 #include "guest/kernel/errno.h"
 #include "guest/kernel/exec.h"
 #include "guest/kernel/heap.h"
@@ -274,6 +275,7 @@ int64_t proc_exec(const char *args, uint64_t len)
             printk("can't start '%s': %s\n", args, why);
         return rc;
     }
+    dma_user_end();
     replace_vm(p, &vm);
     thread_clear_state();
     set_name(p, args);
@@ -340,6 +342,7 @@ void proc_exit(int code, const struct sys_status *fault)
 
     if (p->pid == 1)
         exit_machine(p, code);
+    dma_user_end();
     if (fault != NULL)
         p->status = *fault;
     else

@@ -279,16 +279,12 @@ void sched_block(struct lock *held)
     switch_away();
 }
 
-void sched_sleep(uint64_t ns)
+/* Under sched_lock: the running thread counts as blocked, and as woken in `ns`. */
+static void fall_asleep(uint64_t ns)
 {
     struct cpu *c = this_cpu();
     struct thread *t = c->current, **at;
 
-    lock_acquire(&sched_lock);
-    if (proc_killed()) {
-        lock_release(&sched_lock);
-        return;
-    }
     if (__builtin_add_overflow(clock_ns(), ns, &t->wake_ns))
         t->wake_ns = UINT64_MAX;
     for (at = &queues[c->id].sleepers; *at != NULL; at = &(*at)->next)
@@ -298,6 +294,24 @@ void sched_sleep(uint64_t ns)
     *at = t;
     t->sleeping = true;
     t->state = THREAD_BLOCKED;
+}
+
+void sched_sleep(uint64_t ns)
+{
+    lock_acquire(&sched_lock);
+    if (proc_killed()) {
+        lock_release(&sched_lock);
+        return;
+    }
+    fall_asleep(ns);
+    switch_away();
+}
+
+void sched_wait(struct lock *held, uint64_t ns)
+{
+    lock_acquire(&sched_lock);
+    lock_release(held);
+    fall_asleep(ns);
     switch_away();
 }
 

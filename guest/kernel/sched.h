@@ -71,6 +71,12 @@ void sched_block(struct lock *held);
 /* The same for at most `ns`; a wake-up ends it early. */
 void sched_sleep(uint64_t ns);
 
+/*
+ * sched_block() for at most `ns`, and also when the process is to be killed: for what has to be
+ * waited for in any case, such as a device that writes to the process's memory.
+ */
+void sched_wait(struct lock *held, uint64_t ns);
+
 void sched_yield(void);
 
 /* Ends the running thread; releases `held` as sched_block() does. */

@@ -1,6 +1,7 @@
 /* The system calls: each takes what the program asked for apart, and nothing more. */
 #include "guest/kernel/clock.h"
 #include "guest/kernel/cpu.h"
+#include "guest/kernel/dma_user.h"
 #include "guest/kernel/errno.h"
 #include "guest/kernel/input.h"
 #include "guest/kernel/mm.h"
@@ -12,6 +13,8 @@
 #include "guest/kernel/sysinfo.h"
 #include "guest/kernel/trap.h"
 #include "guest/kernel/usercopy.h"
+#include "guest/kernel/virtio_blk.h"
+#include "guest/kernel/virtio_rng.h"
 #include "guest/kernel/vma.h"
 #include "guest/sys.h"
 
@@ -256,6 +259,27 @@ static int64_t do_selftest(const struct trap_frame *f)
     return copy_to_user(f->rsi, &result, sizeof result);
 }
 
+static int64_t do_block(const struct trap_frame *f)
+{
+    return virtio_blk_call(f->rdi, f->rsi, f->rdx, f->r10, f->r8);
+}
+
+static int64_t do_random(const struct trap_frame *f)
+{
+    return virtio_rng_call(f->rdi, f->rsi);
+}
+
+static int64_t do_dma(const struct trap_frame *f)
+{
+    struct sys_dma a;
+    int64_t rc;
+
+    if (user_writable(f->rdi, sizeof a) != 0 || copy_from_user(&a, f->rdi, sizeof a) != 0)
+        return -EFAULT;
+    rc = dma_user(&a);
+    return rc < 0 || copy_to_user(f->rdi, &a, sizeof a) == 0 ? rc : -EFAULT;
+}
+
 static int64_t (*const calls[SYS_COUNT])(const struct trap_frame *f) = {
     [SYS_EXIT] = do_exit,         [SYS_WRITE] = do_write,   [SYS_READ] = do_read,
     [SYS_SPAWN] = do_spawn,       [SYS_FORK] = do_fork,     [SYS_WAIT] = do_wait,
@@ -263,7 +287,8 @@ static int64_t (*const calls[SYS_COUNT])(const struct trap_frame *f) = {
     [SYS_CLOCK] = do_clock,       [SYS_GETPID] = do_getpid, [SYS_GETCPU] = do_getcpu,
     [SYS_PIN] = do_pin,           [SYS_MMAP] = do_mmap,     [SYS_MUNMAP] = do_munmap,
     [SYS_MPROTECT] = do_mprotect, [SYS_INFO] = do_info,     [SYS_SELFTEST] = do_selftest,
-    [SYS_EXEC] = do_exec,
+    [SYS_EXEC] = do_exec,         [SYS_BLOCK] = do_block,   [SYS_RANDOM] = do_random,
+    [SYS_DMA] = do_dma,
 };
 
 void syscall_dispatch(struct trap_frame *f)

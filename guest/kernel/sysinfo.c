@@ -6,6 +6,7 @@
 #include "guest/kernel/errno.h"
 #include "guest/kernel/heap.h"
 #include "guest/kernel/initrd.h"
+#include "guest/kernel/pci_info.h"
 #include "guest/kernel/mm.h"
 #include "guest/kernel/printk.h"
 #include "guest/kernel/proc.h"
@@ -20,6 +21,7 @@ union record {
     struct sys_cpu cpu;
     struct sys_time time;
     struct sys_file file;
+    struct sys_pci pci;
 };
 
 static void copy_registers(char *to, uint32_t a, uint32_t b, uint32_t c)
@@ -146,6 +148,9 @@ int64_t sysinfo_copy(uint64_t what, uint64_t index, uint64_t to, uint64_t len)
         break;
     case SYS_INFO_FILE:
         size = fill_file(&record.file, index);
+        break;
+    case SYS_INFO_PCI:
+        size = pci_info(&record.pci, index);
         break;
     default:
         return -EINVAL;

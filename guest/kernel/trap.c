@@ -7,9 +7,11 @@
 #include "guest/kernel/apic.h"
 #include "guest/kernel/boot_info.h"
 #include "guest/kernel/cpu.h"
+#include "guest/kernel/dma_user.h"
 #include "guest/kernel/mailbox.h"
 #include "guest/kernel/mm.h"
 #include "guest/kernel/panic.h"
+#include "guest/kernel/pci.h"
 #include "guest/kernel/printk.h"
 #include "guest/kernel/smp.h"
 
@@ -154,6 +156,10 @@ void trap_dispatch(struct trap_frame *f)
     case VECTOR_WAKE:
         apic_eoi();
         break;
+    case VECTOR_WATCHED:
+        apic_eoi();
+        dma_user_watched();
+        break;
     case VECTOR_IRQ_BASE + 4:
         console_irq();
         apic_eoi();
@@ -165,6 +171,10 @@ void trap_dispatch(struct trap_frame *f)
     case VECTOR_SPURIOUS: /* has no EOI (Intel SDM vol. 3A, "Spurious Interrupt") */
         break;
     default:
+        if (f->vector < UINT8_MAX && pci_msi_interrupt((unsigned)f->vector)) {
+            apic_eoi();
+            break;
+        }
         printk("kernel: unexpected interrupt, vector %lu\n", f->vector);
         apic_eoi();
     }

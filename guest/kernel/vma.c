@@ -5,6 +5,7 @@
 #include "guest/kernel/proc.h"
 #include "guest/kernel/string.h"
 #include "guest/kernel/trap.h"
+#include "guest/kernel/unified.h"
 #include "guest/sys.h"
 
 /* Pages that are supplied at once. */
@@ -39,6 +40,22 @@ static struct vma *vma_find(const struct vm *vm, uint64_t addr)
         if (addr < a->end)
             return a;
     return NULL;
+}
+
+void vm_set_kind(struct vm *vm, uint64_t start, enum vma_kind kind)
+{
+    struct vma *a = vma_find(vm, start);
+
+    if (a != NULL && a->start == start)
+        a->kind = kind;
+}
+
+bool vm_has_kind(const struct vm *vm, uint64_t start, uint64_t end, enum vma_kind kind)
+{
+    for (const struct vma *a = vm->list; a != NULL && a->start < end; a = a->next)
+        if (a->end > start && a->kind == kind)
+            return true;
+    return false;
 }
 
 int vm_create(struct vm *vm)
@@ -200,6 +217,8 @@ int vm_unmap(struct vm *vm, uint64_t start, uint64_t end)
 
     if (!range_valid(start, end))
         return -EINVAL;
+    if (vm_has_kind(vm, start, end, VMA_SHARED))
+        return -EBUSY;
     rc = split_both(vm, start, end);
     if (rc != 0)
         return rc;
@@ -225,7 +244,7 @@ static int check_protect(const struct vm *vm, uint64_t start, uint64_t end, uint
 
         if (a == NULL)
             return -ENOMEM;
-        if (a->kind == VMA_IMAGE && prot & SYS_PROT_WRITE)
+        if ((a->kind == VMA_IMAGE && prot & SYS_PROT_WRITE) || a->kind == VMA_SHARED)
             return -EACCES;
         /* Pages that are there can't be hidden; ranges without access never got any. */
         if (prot == SYS_PROT_NONE && a->prot != SYS_PROT_NONE)
@@ -265,6 +284,8 @@ bool vm_fault(struct vm *vm, uint64_t addr, uint64_t error)
         return false;
     if (error & PF_FETCH && !(a->prot & SYS_PROT_EXEC))
         return false;
+    if (a->kind == VMA_SHARED)
+        return unified_fault(vm, addr & -PAGE_SIZE);
     return supply_page(vm, a, addr) == 0;
 }
 
@@ -310,8 +331,11 @@ int vm_clone(struct vm *dst, const struct vm *src)
     uint64_t gpa, size;
 
     for (const struct vma *a = src->list; a != NULL; a = a->next) {
-        struct vma *b = kmalloc(sizeof *b);
+        struct vma *b;
 
+        if (a->kind == VMA_SHARED)
+            continue;
+        b = kmalloc(sizeof *b);
         if (b == NULL)
             return -ENOMEM;
         *b = *a;

@@ -26,6 +26,9 @@ enum vma_kind {
     VMA_ANON,  /* pages of its own */
     VMA_LARGE, /* 2 MiB pages of its own */
     VMA_IMAGE, /* read-only parts of a program: never writable, so forks share the pages */
+    /* Shared with a device (unified.h), which takes pages away. Nobody else unmaps it or changes
+     * its protection, and a fork has nothing there. */
+    VMA_SHARED,
 };
 
 struct vma {
@@ -53,7 +56,8 @@ int vm_populate(struct vm *vm, uint64_t start, uint64_t end);
 /* Lowest free address for `len` bytes in the mmap area, or 0. */
 uint64_t vm_find_gap(const struct vm *vm, uint64_t len, uint64_t align);
 
-/* Removes all in the range, whatever is there. 0, -EINVAL, -ENOMEM. */
+/* Removes all in the range, whatever is there. 0, -EINVAL, -ENOMEM; -EBUSY: some of it is
+ * VMA_SHARED. */
 int vm_unmap(struct vm *vm, uint64_t start, uint64_t end);
 
 /*
@@ -70,6 +74,11 @@ bool vm_fault(struct vm *vm, uint64_t addr, uint64_t error);
 
 /* Makes sure that the process itself could read (write) the byte at `addr`. */
 bool vm_access(struct vm *vm, uint64_t addr, bool write);
+
+/* Makes the range that starts at `start` one of another kind. */
+void vm_set_kind(struct vm *vm, uint64_t start, enum vma_kind kind);
+/* Is there anything of this kind in [start, end)? */
+bool vm_has_kind(const struct vm *vm, uint64_t start, uint64_t end, enum vma_kind kind);
 
 /* Copies all of `src` into the empty `dst`. 0 or -ENOMEM. */
 int vm_clone(struct vm *dst, const struct vm *src);

@@ -1,6 +1,6 @@
-# The initrds that the guest tests boot with.
+# The initrds that the guest tests boot with, and their disk.
 GUEST_FIXTURES := $(addprefix $(BUILD)/tests/guest/,own.tar bare.tar bad.tar noise.tar cut.tar \
-		    blank.tar size.tar)
+		    blank.tar size.tar disk.img)
 
 tests: $(GUEST_FIXTURES)
 

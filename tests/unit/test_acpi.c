@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "vmm/acpi.h"
+#include "vmm/pci.h"
 #include "vmm/vm.h"
 
 static struct {
@@ -86,12 +87,25 @@ static uint64_t find(const char *signature)
     return 0;
 }
 
+/* Where twofold puts it on a CPU of 46 bits. */
+#define WIDE_BASE UINT64_C(0x1f0000000000)
+#define WIDE_SIZE UINT64_C(0x010000000000)
+
 static void build(unsigned cpus)
 {
+    struct acpi_config cfg = { .cpus = cpus, .wide_base = WIDE_BASE, .wide_size = WIDE_SIZE };
+
     memory_destroy(t.mem);
     t.mem = NULL;
     assert_int_equal(memory_create(&t.mem, 1 << 20, MEM_ANON, NULL), 0);
-    assert_int_equal(acpi_build(t.mem, cpus, &t.rsdp, NULL), 0);
+    assert_int_equal(acpi_build(t.mem, &cfg, &t.rsdp, NULL), 0);
+}
+
+static int build_small(unsigned cpus, struct error *err)
+{
+    struct acpi_config cfg = { .cpus = cpus };
+
+    return acpi_build(t.mem, &cfg, &t.rsdp, err);
 }
 
 static int stop(void **state)
@@ -108,6 +122,7 @@ static void every_table_has_its_checksum(void **state)
     build(2);
     table(find("FACP"), "FACP");
     table(find("APIC"), "APIC");
+    table(find("MCFG"), "MCFG");
 }
 
 static void fadt_names_the_registers(void **state)
@@ -182,14 +197,89 @@ static void madt_lists_the_cpus(void **state)
     check_madt(VM_CPUS_MAX);
 }
 
+static void mcfg_names_the_config_space(void **state)
+{
+    const uint8_t *mcfg;
+
+    (void)state;
+    build(1);
+    mcfg = table(find("MCFG"), "MCFG");
+    assert_int_equal(number(mcfg + 4, 4), 60);
+    assert_int_equal(number(mcfg + 44, 8), PCI_ECAM_BASE);
+    assert_int_equal(number(mcfg + 52, 2), 0);
+    assert_int_equal(mcfg[54], 0);
+    assert_int_equal(mcfg[55], 0); /* one bus: a MiB */
+}
+
+/* Its nodes by their lengths: the IOMMU, and a range for each endpoint that refers to it. */
+static void viot_names_the_endpoints(void **state)
+{
+    struct acpi_config cfg = {
+        .cpus = 1,
+        .viot = { .present = true, .iommu = 8, .endpoint = { 16, 24, 40 }, .endpoints = 3 },
+    };
+    const uint8_t *viot, *p;
+
+    (void)state;
+    build(1);
+    assert_int_equal(acpi_build(t.mem, &cfg, &t.rsdp, NULL), 0);
+    viot = table(find("VIOT"), "VIOT");
+    assert_int_equal(number(viot + 36, 2), 4);
+    p = viot + number(viot + 38, 2);
+    assert_true(p[0] == 3 && number(p + 4, 2) == 0 && number(p + 6, 2) == 8);
+    for (unsigned i = 0; i < 3; i++) {
+        p += number(p + 2, 2);
+        assert_int_equal(p[0], 1);
+        assert_int_equal(number(p + 4, 4), cfg.viot.endpoint[i]);
+        assert_int_equal(number(p + 8, 4), 0);
+        assert_int_equal(number(p + 12, 2), cfg.viot.endpoint[i]);
+        assert_int_equal(number(p + 14, 2), cfg.viot.endpoint[i]);
+        assert_int_equal(number(p + 16, 2), number(viot + 38, 2));
+    }
+    assert_ptr_equal(p + number(p + 2, 2), viot + number(viot + 4, 4));
+    cfg.viot.endpoints = DEVICES_MAX;
+    assert_int_equal(acpi_build(t.mem, &cfg, &t.rsdp, NULL), 0);
+    assert_int_equal(number(table(find("VIOT"), "VIOT") + 4, 4), 48 + 16 + 24 * DEVICES_MAX);
+}
+
+/* The address space descriptor of the DSDT (tag, length) whose minimum, of `bytes` bytes, is
+ * this; what follows the minimum is checked. */
+static void has_window(uint8_t tag, unsigned bytes, uint64_t base, uint64_t size)
+{
+    const uint8_t *fadt = table(find("FACP"), "FACP");
+    const uint8_t *p = table(number(fadt + 40, 4), "DSDT"), *end = p + number(p + 4, 4);
+    unsigned found = 0;
+
+    for (; p + 46 <= end; p++) {
+        if (p[0] != tag || number(p + 1, 2) != 3 + 5 * bytes ||
+            number(p + 6 + bytes, bytes) != base)
+            continue;
+        assert_int_equal(number(p + 6 + 2 * bytes, bytes), size ? base + size - 1 : 0);
+        assert_int_equal(number(p + 6 + 4 * bytes, bytes), size);
+        found++;
+    }
+    assert_int_equal(found, 1);
+}
+
+static void dsdt_has_the_windows(void **state)
+{
+    (void)state;
+    build(1);
+    has_window(0x88, 2, PCI_PIO_BASE, 0x10000 - PCI_PIO_BASE);
+    has_window(0x87, 4, PCI_MMIO_BASE, PCI_ECAM_BASE - PCI_MMIO_BASE);
+    has_window(0x8a, 8, WIDE_BASE, WIDE_SIZE);
+    assert_int_equal(build_small(1, NULL), 0);
+    has_window(0x8a, 8, 0, 0);
+}
+
 static void bad_cpu_counts(void **state)
 {
     struct error err;
 
     (void)state;
     build(1);
-    assert_true(acpi_build(t.mem, 0, &t.rsdp, &err) < 0);
-    assert_true(acpi_build(t.mem, VM_CPUS_MAX + 1, &t.rsdp, &err) < 0);
+    assert_true(build_small(0, &err) < 0);
+    assert_true(build_small(VM_CPUS_MAX + 1, &err) < 0);
     assert_non_null(strstr(err.text, "65 CPUs"));
 }
 
@@ -199,7 +289,7 @@ static void too_little_memory(void **state)
 
     (void)state;
     assert_int_equal(memory_create(&t.mem, 512 << 10, MEM_ANON, NULL), 0);
-    assert_true(acpi_build(t.mem, 1, &t.rsdp, &err) < 0);
+    assert_true(build_small(1, &err) < 0);
     assert_non_null(strstr(err.text, "1 MiB"));
 }
 
@@ -235,7 +325,7 @@ static void disassembles(uint64_t where)
 
 static void iasl_has_no_complaint(void **state)
 {
-    uint64_t fadt, madt;
+    uint64_t fadt, madt, mcfg;
 
     (void)state;
     if (system("iasl -v >/dev/null 2>&1") != 0) {
@@ -245,8 +335,10 @@ static void iasl_has_no_complaint(void **state)
     build(VM_CPUS_MAX);
     fadt = find("FACP");
     madt = find("APIC");
+    mcfg = find("MCFG");
     disassembles(fadt);
     disassembles(madt);
+    disassembles(mcfg);
     disassembles(number(at(t.rsdp.v + 24, 8), 8));
     disassembles(number(at(fadt + 40, 4), 4));
     disassembles(number(at(fadt + 36, 4), 4));
@@ -260,6 +352,9 @@ int main(void)
         TEST(every_table_has_its_checksum),
         TEST(fadt_names_the_registers),
         TEST(madt_lists_the_cpus),
+        TEST(mcfg_names_the_config_space),
+        TEST(viot_names_the_endpoints),
+        TEST(dsdt_has_the_windows),
         TEST(bad_cpu_counts),
         TEST(too_little_memory),
         TEST(iasl_has_no_complaint),

@@ -29,7 +29,7 @@ _twofold_place() {
 # What the next word belongs to, as far as it is no name, address or range.
 _twofold_takes_value() {
     case $1 in
-    = | --cpu | --pid | --cr3 | --access | --range | --track | --interval | --timeout) return 0 ;;
+    = | --cpu | --pid | --cr3 | --access | --range | --track | --interval | --timeout | --mappings | --faults) return 0 ;;
     esac
     return 1
 }
@@ -42,11 +42,13 @@ _twofold_run() {
     --numa) mapfile -t COMPREPLY < <(compgen -W "local bind: interleave: preferred:" -- "$cur") ;;
     --paging) mapfile -t COMPREPLY < <(compgen -W "nested shadow" -- "$cur") ;;
     --populate) mapfile -t COMPREPLY < <(compgen -W "kernel lazy eager" -- "$cur") ;;
-    --append | --mem | --cpus | --name | --timeout | --fault-around) COMPREPLY=() ;;
+    --append | --mem | --cpus | --name | --timeout | --fault-around | --vfio) COMPREPLY=() ;;
+    --disk) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     *)
         if [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "--initrd --append --mem --cpus --name --console
-                --backing --paging --populate --fault-around --lock --numa --timeout --trace --help" -- "$cur")
+                --backing --paging --populate --fault-around --lock --numa --disk --rng --edu --iommu
+                --vfio --timeout --trace --help" -- "$cur")
         else
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
@@ -106,8 +108,9 @@ _twofold() {
         fi
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
         ;;
-    stat | pause | resume | guard | migrate-pages | top | stop | console)
+    stat | iommu | pause | resume | guard | migrate-pages | top | stop | console)
         [[ ${COMP_WORDS[1]} == stat ]] && options+=" --pages --track --interval --range"
+        [[ ${COMP_WORDS[1]} == iommu ]] && options+=" --mappings --faults"
         [[ ${COMP_WORDS[1]} == migrate-pages ]] && options+=" --gpa --hold"
         [[ ${COMP_WORDS[1]} == top ]] && options="--once --interval --help"
         [[ ${COMP_WORDS[1]} == stop ]] && options+=" --force --timeout"

@@ -22,6 +22,19 @@ static inline long sys_call(long number, long a, long b, long c, long d)
     return result;
 }
 
+static inline long sys_call5(long number, long a, long b, long c, long d, long e)
+{
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
 static inline long sys_write(int fd, const void *buf, size_t len)
 {
     return sys_call(SYS_WRITE, fd, (long)buf, (long)len, 0);
@@ -114,6 +127,22 @@ static inline long sys_info(enum sys_info_what what, unsigned index, void *buf, 
 static inline long sys_selftest(unsigned index, struct sys_selftest *result)
 {
     return sys_call(SYS_SELFTEST, index, (long)result, 0, 0);
+}
+
+static inline long sys_block(enum sys_block_op op, uint64_t disk, uint64_t sector, void *buf,
+                             uint64_t sectors)
+{
+    return sys_call5(SYS_BLOCK, op, (long)disk, (long)sector, (long)buf, (long)sectors);
+}
+
+static inline long sys_random(void *buf, size_t len)
+{
+    return sys_call(SYS_RANDOM, (long)buf, (long)len, 0, 0);
+}
+
+static inline long sys_dma(struct sys_dma *a)
+{
+    return sys_call(SYS_DMA, (long)a, 0, 0, 0);
 }
 
 #endif

@@ -1,0 +1,36 @@
+/*
+ * A machine in a folder: /sys as far as PCI is concerned, and a kernel that does what writes to it
+ * ask for.
+ */
+#ifndef TWOFOLD_TESTS_UNIT_HOST_FIXTURE_H
+#define TWOFOLD_TESTS_UNIT_HOST_FIXTURE_H
+
+#include "tools/host_device.h"
+
+struct fake_host {
+    struct host host; /* host.ctx is this struct */
+    char dir[64], sys[80], proc[80], records[80];
+    bool no_module;       /* vfio-pci can't be loaded */
+    bool refuse_bind;     /* vfio-pci's probe fails */
+    const char *deny;     /* writes to paths that end so are refused */
+    int writes;           /* that got through */
+    int die_after_writes; /* SIGKILL to ourselves after so many; 0: never */
+};
+
+/* vfio-pci is not loaded yet; drivers "e1000e" and "ahci" are. NULL when that fails. */
+struct fake_host *fake_host_create(void);
+void fake_host_destroy(struct fake_host *f);
+
+/* A device below `parent` ("": below the root), of a class like 0x020000; driver "" or group -1:
+ * none. */
+void fake_device(struct fake_host *f, const char *parent, const char *bdf, unsigned class_code,
+                 const char *driver, int group);
+
+/* A file or a link below the folder, with its folders made. */
+void fake_file(struct fake_host *f, const char *path, const char *text, size_t size);
+void fake_link(struct fake_host *f, const char *path, const char *target);
+
+/* The driver of a device now; "" for none. */
+const char *fake_driver(struct fake_host *f, const char *bdf);
+
+#endif
