@@ -212,9 +212,10 @@ static void check_list(const struct model *o, const struct iommu *m, unsigned do
         expected += o->slot[domain][i].pages != 0;
     for (; iommu_mapping(m, domain + 100, n, &map); n++) {
         unsigned cell = o->cell[domain][map.iova.v / PAGE_SIZE_4K];
-        const struct slot *s = &o->slot[domain][cell - 1];
+        const struct slot *s;
 
         assert_true(cell > 0 && map.iova.v >= next);
+        s = &o->slot[domain][cell - 1];
         next = map.iova.v + map.len;
         assert_int_equal(map.iova.v, s->first * PAGE_SIZE_4K);
         assert_int_equal(map.len, s->pages * PAGE_SIZE_4K);
@@ -243,7 +244,7 @@ static void check_every_page(const struct model *o, struct iommu *m, unsigned e)
     uint64_t page = 0;
 
     while (page < PAGES) {
-        const struct slot *s = &o->slot[o->attached[e]][cells[page] - 1];
+        const struct slot *s;
         struct iommu_translation t;
 
         if (cells[page] == 0) {
@@ -255,6 +256,7 @@ static void check_every_page(const struct model *o, struct iommu *m, unsigned e)
             page++;
             continue;
         }
+        s = &o->slot[o->attached[e]][cells[page] - 1];
         assert_int_equal(expect_ok(m, 8 * (e + 1), page * PAGE_SIZE_4K, PAGE_SIZE_1G, s->prot, &t),
                          s->output + (page - s->first) * PAGE_SIZE_4K);
         assert_int_equal(t.len % PAGE_SIZE_4K, 0);
