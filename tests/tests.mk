@@ -54,7 +54,8 @@ $(BUILD)/tests/unit/test_bind: tests/unit/host_fixture.c tests/unit/host_fixture
 $(BUILD)/tests/unit/test_iova_picture: tools/isolate_text.c tools/iova_layout.c tools/iova_svg.c \
 	tools/iova_picture.c
 
-$(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c
+$(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c \
+	tools/isolate_log.c
 
 $(BUILD)/tests/unit/test_edu $(BUILD)/tests/unit/test_edu_iommu: \
 	tests/unit/edu_fixture.c tests/unit/edu_fixture.h
