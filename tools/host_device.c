@@ -55,7 +55,7 @@ static int load_module(void *ctx, const char *module)
 const struct host host_machine = {
     .sys = "/sys",
     .proc = "/proc",
-    .libvirt = true,
+    .libvirt = "/run/libvirt",
     .write = write_attribute,
     .load = load_module,
 };

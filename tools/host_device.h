@@ -17,7 +17,7 @@
 struct host {
     const char *sys, *proc; /* "/sys", "/proc" */
     const char *records;    /* folder of records; NULL: below the one of control sockets */
-    bool libvirt;           /* a daemon of it may be asked */
+    const char *libvirt;    /* folder of its daemon's sockets; NULL: not asked */
     /* Writes `text` to an attribute of sysfs. 0 or -errno. */
     int (*write)(void *ctx, const char *path, const char *text);
     /* Loads a kernel module. 0 or -errno. */
