@@ -42,7 +42,8 @@ _twofold_run() {
     --numa) mapfile -t COMPREPLY < <(compgen -W "local bind: interleave: preferred:" -- "$cur") ;;
     --paging) mapfile -t COMPREPLY < <(compgen -W "nested shadow" -- "$cur") ;;
     --populate) mapfile -t COMPREPLY < <(compgen -W "kernel lazy eager" -- "$cur") ;;
-    --append | --mem | --cpus | --name | --timeout | --fault-around | --vfio) COMPREPLY=() ;;
+    --vfio) mapfile -t COMPREPLY < <(compgen -W "$(basename -a /sys/bus/pci/devices/* 2>/dev/null)" -- "$cur") ;;
+    --append | --mem | --cpus | --name | --timeout | --fault-around) COMPREPLY=() ;;
     --disk) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     *)
         if [[ $cur == -* ]]; then
