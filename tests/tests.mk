@@ -7,8 +7,9 @@ UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
 TEST_SRC  = $(UNIT_SRC) tests/unit/image.c tests/unit/boot_fixture.c tests/unit/pages_fixture.c \
 	    tests/unit/interp_fixture.c tests/unit/cpu_fixture.c tests/unit/shadow_fixture.c \
-	    tests/unit/pci_fixture.c tests/unit/edu_fixture.c tests/unit/host_fixture.c \
-	    tests/unit/fake_libvirt.c $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
+	    tests/unit/virtio_fixture.c tests/unit/pci_fixture.c tests/unit/edu_fixture.c \
+	    tests/unit/host_fixture.c tests/unit/fake_libvirt.c \
+	    $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
@@ -30,6 +31,11 @@ $(BUILD)/tests/unit/test_interp_modes $(BUILD)/tests/unit/test_interp_kinds: \
 # A virtual CPU in flat memory.
 $(BUILD)/tests/unit/test_cpu_event $(BUILD)/tests/unit/test_cpu_transfer \
 $(BUILD)/tests/unit/test_cpu_segment: tests/unit/cpu_fixture.c tests/unit/cpu_fixture.h
+
+# A PCI bus and a virtio driver.
+$(BUILD)/tests/unit/test_virtio_pci $(BUILD)/tests/unit/test_virtio_blk \
+$(BUILD)/tests/unit/test_virtio_iommu_device: \
+	tests/unit/virtio_fixture.c tests/unit/virtio_fixture.h
 
 # A PCI bus without a VM.
 $(BUILD)/tests/unit/test_pci $(BUILD)/tests/unit/test_pci_msi: \
@@ -55,7 +61,8 @@ $(BUILD)/tests/unit/test_bind $(BUILD)/tests/unit/test_bind_libvirt: \
 $(BUILD)/tests/unit/test_iova_picture: tools/isolate_text.c tools/iova_layout.c tools/iova_svg.c \
 	tools/iova_picture.c
 
-$(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c
+$(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c \
+	tools/isolate_log.c
 
 $(BUILD)/tests/unit/test_edu $(BUILD)/tests/unit/test_edu_iommu: \
 	tests/unit/edu_fixture.c tests/unit/edu_fixture.h

@@ -26,12 +26,12 @@ struct mapping {
 
 struct domain {
     const struct pci_device *device; /* NULL ends the list */
-    uint32_t id;
-    struct viommu_reserved reserved[RESERVED_MAX];
-    unsigned n_reserved;
     struct mapping *list;
     uint64_t next;           /* where the search for a free iova begins */
     uint64_t kept, kept_len; /* by dma_keep() */
+    struct viommu_reserved reserved[RESERVED_MAX];
+    unsigned n_reserved;
+    uint32_t id;
 };
 
 static struct lock dma_lock; /* lists of mappings; never held while a request waits */

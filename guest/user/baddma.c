@@ -164,6 +164,45 @@ static void test_ends(void)
           free_before - info_general().mem_free);
 }
 
+/* Uses the device, and shared memory, until it is killed. */
+static void never_end(void)
+{
+    struct sys_dma a = { .op = SYS_DMA_SHARE, .len = 2 * PAGE_SIZE };
+    uint64_t iova = 0;
+
+    if (sys_dma(&a) < 0 || dma_map(page, PAGE_SIZE, RW, &iova) < 0)
+        exit(1);
+    for (;;) {
+        (void)dma_transfer(a.iova, 64, SYS_DMA_PAGE_REQUESTS, 0);
+        (void)dma_transfer(iova, 64, SYS_DMA_TO_MEMORY, 0);
+        *(volatile uint64_t *)a.addr += 1;
+    }
+}
+
+/* Killed in the middle of whatever it did: the device is free again, and so is all of its memory.
+ */
+static void test_kills(void)
+{
+    uint64_t free_before = info_general().mem_free, iova = 0, seed = 3;
+
+    for (int i = 0; i < 20; i++) {
+        long pid = fork_flushed(SYS_QUIET);
+        struct sys_status status;
+
+        if (pid == 0)
+            never_end();
+        sys_sleep(next_random(&seed) % 30000000);
+        sys_kill(pid);
+        status = wait_for(pid);
+        check(status.code == SYS_CODE_KILLED, "round %d: the child ended with %d", i, status.code);
+    }
+    expect(dma_map(page, 64, RW, &iova), 0, "map", 0);
+    expect(dma_transfer(iova, 64, SYS_DMA_TO_MEMORY, 0), 0, "transfer", iova);
+    expect(dma_unmap(iova), 0, "unmap", iova);
+    check(info_general().mem_free + 8 * PAGE_SIZE >= free_before, "%lu bytes were lost",
+          free_before - info_general().mem_free);
+}
+
 int main(void)
 {
     if (dma_info(&info) < 0 || !info.translated || !info.device_bytes)
@@ -177,5 +216,6 @@ int main(void)
     test_numbers();
     test_ends();
     test_ends();
+    test_kills();
     return check_end();
 }
