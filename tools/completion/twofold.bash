@@ -42,27 +42,26 @@ _twofold_run() {
     --numa) mapfile -t COMPREPLY < <(compgen -W "local bind: interleave: preferred:" -- "$cur") ;;
     --paging) mapfile -t COMPREPLY < <(compgen -W "nested shadow" -- "$cur") ;;
     --populate) mapfile -t COMPREPLY < <(compgen -W "kernel lazy eager" -- "$cur") ;;
-<<<<<<< HEAD
-    --vfio) mapfile -t COMPREPLY < <(compgen -W "$(basename -a /sys/bus/pci/devices/* 2>/dev/null)" -- "$cur") ;;
     --append | --mem | --cpus | --name | --timeout | --fault-around) COMPREPLY=() ;;
-    *)
-        if [[ $cur == -* ]]; then
-            mapfile -t COMPREPLY < <(compgen -W "--initrd --append --mem --cpus --name --console
-                --backing --paging --populate --fault-around --lock --numa --vfio --timeout --trace --help" -- "$cur")
-=======
-    --append | --mem | --cpus | --name | --timeout | --fault-around | --vfio) COMPREPLY=() ;;
     --disk) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     *)
         if [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "--initrd --append --mem --cpus --name --console
                 --backing --paging --populate --fault-around --lock --numa --disk --rng --edu --iommu
                 --vfio --timeout --trace --help" -- "$cur")
->>>>>>> h-virtio
         else
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
         ;;
     esac
+}
+
+# A PCI device that begins so; bash splits it at its colons, and wants what comes after the last.
+_twofold_bdf() {
+    local word=$1 list
+    mapfile -t list < <(compgen -W "$(basename -a /sys/bus/pci/devices/*:* 2>/dev/null)" -- "$word")
+    [[ $word != *:* ]] || list=("${list[@]#"${word%:*}:"}")
+    COMPREPLY=("${list[@]}")
 }
 
 _twofold() {
@@ -77,6 +76,10 @@ _twofold() {
     # `twofold --help` is the one list of commands.
     commands=$(twofold --help 2>/dev/null | awk '/^  [a-z]/ { print $1 }')
     COMPREPLY=()
+    if [[ ${COMP_LINE:0:COMP_POINT} =~ \ (--vfio|--device|--restore)[=\ ]+([^ -][^ ]*)?$ ]]; then
+        _twofold_bdf "${BASH_REMATCH[2]}"
+        return
+    fi
     if ((COMP_CWORD == 1)); then
         mapfile -t COMPREPLY < <(compgen -W "$commands help --help --version" -- "$cur")
         return
@@ -93,6 +96,15 @@ _twofold() {
         esac
         ;;
     run) _twofold_run "$cur" "$prev" ;;
+    devices) [[ $cur != -* ]] || mapfile -t COMPREPLY < <(compgen -W "--restore $options" -- "$cur") ;;
+    isolate)
+        case $prev in
+        --kernel | -o | --output) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+        *)
+            [[ $cur != -* ]] || mapfile -t COMPREPLY < <(compgen -W "--device --vm --kernel --output $options" -- "$cur")
+            ;;
+        esac
+        ;;
     help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur") ;;
     walk | map)
         options+=" --cpu --pid --cr3"
