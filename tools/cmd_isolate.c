@@ -73,12 +73,11 @@ static json_t *hex(uint64_t value)
 
 static json_t *attempt_json(const struct isolate_attempt *a)
 {
-    return json_pack("{s:s, s:o, s:i, s:b, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:o}", "what",
-                     a->what, "iova", hex(a->iova), "bytes", (int)a->len, "write", a->write,
-                     "contrast", a->contrast, "allowed", a->allowed, "went", a->went, "as_expected",
-                     isolate_as_expected(a), "interrupt", a->interrupt, "before",
-                     a->sums ? hex(a->before) : json_null(), "after",
-                     a->sums ? hex(a->after) : json_null(), "said",
+    return json_pack("{s:s, s:o, s:i, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:o}", "what", a->what,
+                     "iova", hex(a->iova), "bytes", (int)a->len, "write", a->write, "contrast",
+                     a->contrast, "allowed", a->allowed, "went", a->went, "as_expected",
+                     isolate_as_expected(a), "before", a->sums ? hex(a->before) : json_null(),
+                     "after", a->sums ? hex(a->after) : json_null(), "said",
                      a->said[0] ? json_string(a->said) : json_null());
 }
 

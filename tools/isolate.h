@@ -30,11 +30,10 @@ struct isolate_attempt {
     uint64_t iova;
     uint32_t len;
     bool write;
-    bool contrast;  /* the same with an identity mapping: meant to go through */
-    bool allowed;   /* what should happen */
-    bool went;      /* what happened: memory changed, or the device got the bytes */
-    bool interrupt; /* aimed at the window of interrupts: `went` tells that one came */
-    bool sums;      /* the two that follow are known: xxh64 of the memory aimed at */
+    bool contrast; /* the same with an identity mapping: meant to go through */
+    bool allowed;  /* what should happen */
+    bool went;     /* what happened: memory changed, or the device got the bytes */
+    bool sums;     /* the two that follow are known: xxh64 of the memory aimed at */
     uint64_t before, after;
     char said[200]; /* by the IOMMU: fault record, kernel log line; "" if it said nothing */
 };
