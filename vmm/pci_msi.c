@@ -134,7 +134,7 @@ static bool message(const struct pci_function *f, unsigned vector, struct msi_me
         out->data = pci_get(f, f->msi_cap + MSI_DATA, 2);
         return !(pci_get(f, f->msi_cap + MSI_MASK, 1) & 1);
     }
-    if (kind != PCI_MSIX || vector >= f->msix->vectors ||
+    if (kind != PCI_MSIX || !f->msix || vector >= f->msix->vectors ||
         pci_get(f, f->msix_cap + PCI_MSIX_CONTROL, 2) & PCI_MSIX_MASK)
         return false;
     entry = f->msix->entry + (size_t)vector * PCI_MSIX_ENTRY;
