@@ -184,6 +184,10 @@ struct sys_pci_bar {
 /* The interrupts that a PCI function has, and those that its driver uses. */
 enum sys_pci_interrupt { SYS_PCI_NONE, SYS_PCI_INTX, SYS_PCI_MSI, SYS_PCI_MSIX };
 
+#define SYS_PCI_BUS(bdf)      ((unsigned)(bdf) >> 8)
+#define SYS_PCI_DEVICE(bdf)   ((unsigned)(bdf) >> 3 & 31)
+#define SYS_PCI_FUNCTION(bdf) ((unsigned)(bdf)&7)
+
 struct sys_pci {
     uint16_t bdf; /* bus << 8 | device << 3 | function */
     uint16_t vendor, id;

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "tools/stat_virtio.h"
 #include "tools/table.h"
 
 static const char *string(const json_t *object, const char *key)
@@ -110,4 +111,5 @@ void stat_print_pci(const json_t *pci)
     table_print(t, "  ", stdout);
     print_dma(pci);
     print_edu(pci);
+    stat_print_virtio(pci);
 }

@@ -173,7 +173,7 @@ void pci_remove(struct pci_function *f)
         pci_intx_set(f, false);
         pci->function[f->devfn] = NULL;
         mark_functions(pci, f->devfn >> 3);
-        pci_list_placed(pci);
+        pci_unplace(f);
         pthread_mutex_unlock(&pci->lock);
     }
     free(f->msix);

@@ -189,7 +189,8 @@ static int64_t op_place(struct pci_device *d, struct sys_dma *a)
     int rc;
 
     (void)d;
-    if (a->addr % PAGE_SIZE || __builtin_add_overflow(a->iova, a->len, &end))
+    if (a->addr % PAGE_SIZE || __builtin_add_overflow(a->iova, a->len, &end) ||
+        !in_ram(a->iova, a->len))
         return -EINVAL;
     if (!vm_access(vm, a->addr, true) || !aspace_lookup(vm->as, a->addr, &entry, &size))
         return -EFAULT;

@@ -184,7 +184,7 @@ static uint32_t await(uint32_t bits)
 
 static int check(const struct edu_transfer *t)
 {
-    uint64_t bytes = t->own_memory ? info.device_bytes : TF_EDU_BYTES;
+    uint64_t bytes = t->own_memory ? info.device_bytes : info.transfer_max;
     uint32_t needs =
         (t->own_memory ? TF_EDU_HAS_MEMORY : 0) | (t->page_request ? TF_EDU_HAS_REQUESTS : 0);
 

@@ -23,6 +23,7 @@ static const struct {
     { "tables: nothing is mapped below the upper half", selftest_low_half },
     { "stacks: guards are unmapped, stacks are not", selftest_stacks },
     { "faults: a write to rodata, a read of a guard fault", selftest_faults },
+    { "mmio: a window for each range, once", selftest_mmio },
     { "clock: runs forwards", selftest_clock },
     { "printk: formats", selftest_format },
 };

@@ -44,6 +44,7 @@ void selftest_rights(struct selftest *t);
 void selftest_low_half(struct selftest *t);
 void selftest_stacks(struct selftest *t);
 void selftest_faults(struct selftest *t);
+void selftest_mmio(struct selftest *t);
 void selftest_clock(struct selftest *t);
 void selftest_format(struct selftest *t);
 

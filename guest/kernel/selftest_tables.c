@@ -1,7 +1,9 @@
 /* Checks of the kernel's own tables, and of what the CPU makes of them. */
+#include "guest/kernel/boot_info.h"
 #include "guest/kernel/clock.h"
 #include "guest/kernel/cpu.h"
 #include "guest/kernel/mm.h"
+#include "guest/kernel/mmio.h"
 #include "guest/kernel/pagewalk.h"
 #include "guest/kernel/panic.h"
 #include "guest/kernel/selftest_list.h"
@@ -144,6 +146,19 @@ void selftest_faults(struct selftest *t)
     CHECK(t, write_faults((void *)(uint64_t)kernel_start, 0), "text can be written");
     CHECK(t, write_faults(text_alias, 0), "text can be written through the direct map");
     CHECK(t, read_faults((void *)KSTACK_BASE), "a guard can be read");
+}
+
+/* Of the local APIC, which is mapped from the start: so nothing is used up. */
+void selftest_mmio(struct selftest *t)
+{
+    volatile uint8_t *apic = mmio_map(boot_info.lapic_base, PAGE_SIZE);
+
+    CHECK(t, apic != NULL, "the local APIC is not mapped");
+    CHECK(t, mmio_map(boot_info.lapic_base + 0x20, 4) == apic + 0x20, "mapped twice");
+    CHECK(t, mmio_map(boot_info.lapic_base, 0) == NULL, "a range of nothing");
+    CHECK(t, mmio_map(UINT64_MAX - 3, 8) == NULL, "a range that wraps");
+    CHECK(t, mmio_map(PTE_ADDR, 2 * PAGE_SIZE) == NULL, "beyond what an entry holds");
+    CHECK(t, mmio_map(0xc0000000, HUGE_SIZE) == NULL, "more than there is place for");
 }
 
 void selftest_clock(struct selftest *t)

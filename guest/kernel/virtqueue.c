@@ -254,6 +254,12 @@ static uint16_t add_chain(struct virtqueue *q, struct virtio_chain *c,
     return first;
 }
 
+static void add_waiter(struct virtqueue *q, struct virtio_waiter *w)
+{
+    w->next = q->waiters;
+    q->waiters = w;
+}
+
 static void forget_waiter(struct virtqueue *q, const struct virtio_waiter *w)
 {
     struct virtio_waiter **at = &q->waiters;
@@ -266,11 +272,11 @@ static void forget_waiter(struct virtqueue *q, const struct virtio_waiter *w)
 /* Until n descriptors are free. */
 static void wait_for_room(struct virtqueue *q, unsigned n)
 {
-    struct virtio_waiter me = { .thread = this_cpu()->current, .next = q->waiters };
+    struct virtio_waiter me = { .thread = this_cpu()->current };
 
     if (q->n_free >= n)
         return;
-    q->waiters = &me;
+    add_waiter(q, &me);
     while (q->n_free < n && !has_failed(q->v)) {
         sched_wait(&q->lock, LOOK_NS);
         lock_acquire(&q->lock);

@@ -50,13 +50,13 @@ static void transfer(enum sys_block_op op, uint64_t disk, uint64_t sector, void 
 
 static int list(void)
 {
-    struct sys_disk d;
+    struct sys_disk d = { 0 };
     unsigned n;
 
     for (n = 0; sys_block(SYS_BLOCK_SIZE, n, 0, &d, 0) >= 0; n++)
-        printf("disk %u: %02x:%02x.%u, %lu sectors (%lu KiB)%s%s\n", n, d.bdf >> 8, d.bdf >> 3 & 31,
-               d.bdf & 7, d.sectors, d.sectors / 2, d.read_only ? ", read-only" : "",
-               d.flushes ? ", flushes" : "");
+        printf("disk %u: %02x:%02x.%u, %lu sectors (%lu KiB)%s%s\n", n, SYS_PCI_BUS(d.bdf),
+               SYS_PCI_DEVICE(d.bdf), SYS_PCI_FUNCTION(d.bdf), d.sectors, d.sectors / 2,
+               d.read_only ? ", read-only" : "", d.flushes ? ", flushes" : "");
     if (n == 0)
         disk_info(0);
     return 0;
@@ -73,7 +73,7 @@ static void print_text(const uint8_t *p, size_t n)
 static void dump(const uint8_t *p, size_t len, uint64_t offset)
 {
     for (size_t i = 0; i < len; i += 16) {
-        printf("%08lx ", offset + i);
+        printf("%08lx ", (unsigned long)(offset + i));
         for (size_t k = 0; k < 16; k++)
             printf(" %02x", p[i + k]);
         printf("  ");
@@ -121,7 +121,7 @@ static int write_text(uint64_t disk, uint64_t sector, const char *text)
 
     if (len > SECTOR)
         die(2, "a sector takes %u characters, not %lu", SECTOR, len);
-    memcpy(buf, text, len);
+    memcpy(buf, text, len + 1);
     transfer(SYS_BLOCK_WRITE, disk, sector, buf, 1);
     rc = sys_block(SYS_BLOCK_FLUSH, disk, 0, NULL, 0);
     if (rc != 0)

@@ -77,8 +77,9 @@ static void print_interrupts(const struct sys_pci *p)
 
 static void print_function(const struct sys_pci *p)
 {
-    printf("%02x:%02x.%u %04x:%04x %s (class %06x, revision %u)\n", p->bdf >> 8, p->bdf >> 3 & 31,
-           p->bdf & 7, p->vendor, p->id, class_name(p->class), p->class, p->revision);
+    printf("%02x:%02x.%u %04x:%04x %s (class %06x, revision %u)\n", SYS_PCI_BUS(p->bdf),
+           SYS_PCI_DEVICE(p->bdf), SYS_PCI_FUNCTION(p->bdf), p->vendor, p->id, class_name(p->class),
+           p->class, p->revision);
     for (unsigned i = 0; i < 6; i++)
         print_bar(i, &p->bar[i]);
     print_interrupts(p);
@@ -88,7 +89,7 @@ static void print_function(const struct sys_pci *p)
 
 int main(int argc, char **argv)
 {
-    struct sys_pci p;
+    struct sys_pci p = { 0 };
     unsigned n;
 
     (void)argv;

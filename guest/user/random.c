@@ -34,8 +34,8 @@ int main(int argc, char **argv)
 
     if (argc > 2 || (argc == 2 && !parse_size(argv[1], &n)) || n == 0 || n > BYTES_MAX)
         die(2, "usage: random [N]    N: 1 to 1M bytes");
-    buf = malloc(n);
-    next = malloc(n);
+    buf = calloc(n, 1);
+    next = calloc(n, 1);
     if (!buf || !next)
         die(1, "no memory");
     fill(buf, n);
@@ -46,5 +46,7 @@ int main(int argc, char **argv)
         die(1, "all %lu bytes are equal: they are not random", n);
     if (n >= JUDGED_MIN && memcmp(buf, next, n) == 0)
         die(1, "the next %lu bytes are the same: they are not random", n);
+    free(buf);
+    free(next);
     return 0;
 }
