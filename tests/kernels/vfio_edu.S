@@ -294,9 +294,7 @@ intx:
 	mov %eax, IOAPIC
 	movl $0, IOAPIC + 0x10
 	mov $3, %ebp
-1:	mov came_intx, %eax
-	inc %eax
-	mov bar, %edi
+1:	mov bar, %edi
 	movl $4, EDU_IRQ_RAISE(%edi)
 	mov $PATIENCE, %ecx
 2:	sti
@@ -435,10 +433,10 @@ on_intx:
 	push %edi
 	mov bar, %edi
 	cmpl $0, EDU_IRQ_STATUS(%edi)
-	je 1f				/* not the device's: none is expected */
+	je 1f				/* once more: the line may fall later than the write below */
 	movl $4, EDU_IRQ_ACK(%edi)
-1:	incl came_intx
-	movl $0, LAPIC + 0xb0
+	incl came_intx
+1:	movl $0, LAPIC + 0xb0
 	pop %edi
 	iret
 
