@@ -55,6 +55,7 @@ $(BUILD)/tests/unit/test_iova_picture: tools/isolate_text.c tools/iova_layout.c 
 	tools/iova_picture.c
 
 $(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c
+$(BUILD)/tests/unit/test_measure_stats: tools/measure_stats.c
 
 # The oracle that the guest runs against its MMU.
 $(BUILD)/tests/unit/test_access_oracle: guest/kernel/access_oracle.c guest/kernel/access_plan.c

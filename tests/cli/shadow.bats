@@ -207,8 +207,9 @@ PYTHON
     tf walk --svg vm $ADDRESS >"$BATS_TEST_TMPDIR/walk.svg"
     grep -q 'out of sync' "$BATS_TEST_TMPDIR/walk.svg"
     python3 -c 'import sys, xml.dom.minidom as x; x.parse(sys.argv[1])' "$BATS_TEST_TMPDIR/walk.svg"
-    timeout 1 "$TWOFOLD" walk vm --watch $ADDRESS >"$BATS_TEST_TMPDIR/watch" || true
-    grep -q 'shadow mapped 4K out of sync  start' "$BATS_TEST_TMPDIR/watch"
+    "$TWOFOLD" walk vm --watch $ADDRESS >"$BATS_TEST_TMPDIR/watch" 3>&- &
+    wait_for grep -q 'shadow mapped 4K out of sync  start' "$BATS_TEST_TMPDIR/watch"
+    kill $!
 }
 
 @test "walk: as this hardware makes it, and of a process by both rings" {
