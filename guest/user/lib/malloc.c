@@ -38,8 +38,7 @@ void *map_pages(size_t len, size_t page)
 
 bool parse_page_size(const char *s, uint64_t *page)
 {
-    *page = strcmp(s, "2m") == 0 ? LARGE_SIZE : PAGE_SIZE;
-    return *page == LARGE_SIZE || strcmp(s, "4k") == 0;
+    return parse_size(s, page) && (*page == PAGE_SIZE || *page == LARGE_SIZE);
 }
 
 static unsigned shift_for(size_t size)
