@@ -72,6 +72,9 @@ enum sys_fd { SYS_STDIN, SYS_STDOUT, SYS_STDERR };
 #define SYS_MAP_FIXED 1u /* at `addr` exactly, which must be free */
 #define SYS_MAP_LARGE 2u /* 2 MiB pages: addr and len must be multiples of that, also later */
 #define SYS_MAP_LAZY  4u /* pages come when they are touched, not now */
+#define SYS_MAP_HUGE                                                                \
+    8u /* the same with 1 GiB pages; ENOTSUP where the CPU has none, ENOMEM when no \
+          aligned GiB of RAM is free as a whole */
 
 /*
  * SYS_BLOCK: disks count from 0 in the order of the scan, sectors are of 512 bytes. `buf` is a

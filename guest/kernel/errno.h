@@ -24,6 +24,7 @@
 #define ENOSPC    28
 #define EROFS     30
 #define ENOSYS    38
+#define ENOTSUP   95
 #define ETIMEDOUT 110
 
 #endif

@@ -131,10 +131,10 @@ struct aspace *aspace_create(void);
 void aspace_destroy(struct aspace *as);
 
 /*
- * Maps one page of `size` PAGE_SIZE or LARGE_SIZE at gva to gpa. Takes over the
- * caller's reference to the block. Returns 0, -EEXIST when something is mapped there,
- * -EINVAL for an address above user space or misaligned, -ENOMEM, or
- * -EACCES for a page both writable and executable. The page is always readable.
+ * Maps one page of `size` PAGE_SIZE, LARGE_SIZE or, where the CPU has it, HUGE_SIZE at gva to gpa.
+ * Takes over the caller's reference to the block. Returns 0, -EEXIST when something is mapped
+ * there, -EINVAL for an address above user space or misaligned, -ENOMEM, or -EACCES for a page both
+ * writable and executable. The page is always readable.
  */
 int aspace_map(struct aspace *as, uint64_t gva, uint64_t gpa, uint64_t size, uint64_t flags);
 
@@ -146,7 +146,7 @@ int aspace_map_pages(struct aspace *as, uint64_t gva, uint64_t gpa, unsigned n, 
 
 /*
  * Unmaps all pages that start in [gva, gva + len), drops their references after the
- * TLB shootdown. A 2 MiB page must lie inside as a whole (-EINVAL). Returns 0.
+ * TLB shootdown. A large page must lie inside as a whole (-EINVAL). Returns 0.
  */
 int aspace_unmap(struct aspace *as, uint64_t gva, uint64_t len);
 

@@ -16,9 +16,21 @@ uint64_t vm_pte_flags(uint32_t prot)
     return (prot & SYS_PROT_WRITE ? PTE_WRITE : 0) | (prot & SYS_PROT_EXEC ? 0 : PTE_NX);
 }
 
+static uint64_t page_size_of(enum vma_kind kind)
+{
+    switch (kind) {
+    case VMA_LARGE:
+        return LARGE_SIZE;
+    case VMA_HUGE:
+        return HUGE_SIZE;
+    default:
+        return PAGE_SIZE;
+    }
+}
+
 static uint64_t vma_page_size(const struct vma *a)
 {
-    return a->kind == VMA_LARGE ? LARGE_SIZE : PAGE_SIZE;
+    return page_size_of(a->kind);
 }
 
 static bool prot_valid(uint32_t prot)
@@ -84,7 +96,7 @@ int vm_add(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot, enum vma_
 
     if (!range_valid(start, end))
         return -EINVAL;
-    if (kind == VMA_LARGE && (start | end) & (LARGE_SIZE - 1))
+    if ((start | end) & (page_size_of(kind) - 1))
         return -EINVAL;
     if (!prot_valid(prot))
         return -EACCES;
@@ -103,7 +115,7 @@ int vm_add(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot, enum vma_
 /* When memory is out, what ended processes have left is taken first. */
 static uint64_t alloc_page(const struct vma *a, unsigned flags)
 {
-    unsigned order = a->kind == VMA_LARGE ? 9 : 0;
+    unsigned order = (unsigned)__builtin_ctzl(vma_page_size(a)) - PAGE_SHIFT;
     uint64_t gpa = pmm_alloc(order, flags);
 
     if (gpa == 0) {
@@ -138,7 +150,7 @@ static uint64_t supply_run(struct vm *vm, const struct vma *a, uint64_t gva, uin
     uint64_t n = ((end < border ? end : border) - gva) / PAGE_SIZE, gpa;
     unsigned order;
 
-    if (a->kind == VMA_LARGE || n < 2)
+    if (vma_page_size(a) != PAGE_SIZE || n < 2)
         return 0;
     order = 63 - (unsigned)__builtin_clzl(n < MAX_RUN ? n : MAX_RUN);
     gpa = pmm_alloc_pages(order, PMM_ZERO);

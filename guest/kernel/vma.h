@@ -25,6 +25,7 @@
 enum vma_kind {
     VMA_ANON,  /* pages of its own */
     VMA_LARGE, /* 2 MiB pages of its own */
+    VMA_HUGE,  /* 1 GiB pages of its own */
     VMA_IMAGE, /* read-only parts of a program: never writable, so forks share the pages */
     /* Shared with a device (unified.h), which takes pages away. Nobody else unmaps it or changes
      * its protection, and a fork has nothing there. */

@@ -1,5 +1,5 @@
 /*
- * chase [SIZE [ROUNDS [4k|2m]]]: a dependent pointer chase with one cache line in each page of
+ * chase [SIZE [ROUNDS [4k|2m|1g]]]: a dependent pointer chase with one cache line in each page of
  * SIZE bytes, in random order, so that every access needs a translation and none can be
  * predicted. Says what an access costs: the median of all rounds, and the extremes.
  *
@@ -78,7 +78,7 @@ static int serve(int argc, char **argv)
     struct chain c;
 
     if (argc != 3 || !parse_size(argv[1], &size) || !parse_page_size(argv[2], &page))
-        die(1, "usage: chase --runner SIZE 4K|2M");
+        die(1, "usage: chase --runner SIZE 4K|2M|1G");
     if (sys_pin((int)sys_getcpu()) != 0)
         die(1, "it can't be pinned to its CPU");
     build(&c, size, page);
@@ -100,7 +100,7 @@ int main(int argc, char **argv)
     if (argc > 4 || (argc > 1 && !parse_size(argv[1], &size)) || size < 2 * PAGE_SIZE ||
         (argc > 2 && !parse_size(argv[2], &rounds)) || rounds == 0 || rounds > MAX_ROUNDS ||
         (argc > 3 && !parse_page_size(argv[3], &page)))
-        die(2, "usage: chase [SIZE [ROUNDS [4k|2m]]], 1 to %u rounds, at least 8K", MAX_ROUNDS);
+        die(2, "usage: chase [SIZE [ROUNDS [4k|2m|1g]]], 1 to %u rounds, at least 8K", MAX_ROUNDS);
     build(&c, size, page);
     for (uint64_t r = 0; r < rounds; r++)
         cycles[r] = walk(&c);

@@ -20,6 +20,7 @@
 
 #define PAGE_SIZE  4096ul
 #define LARGE_SIZE 0x200000ul
+#define HUGE_SIZE  0x40000000ul
 
 /* --- start and end (start.c) --- */
 __attribute__((noreturn)) void exit(int code);
@@ -60,11 +61,13 @@ void *malloc(size_t size);
 void *calloc(size_t n, size_t size);
 void free(void *p);
 /*
- * Fresh zeroed memory to read and write, in pages of `page` bytes (4 KiB or 2 MiB), or the end of
- * the program with a message. `len` is a multiple of `page`.
+ * Fresh zeroed memory to read and write, in pages of `page` bytes (4 KiB, 2 MiB, 1 GiB), or the end
+ * of the program with a message. `len` is a multiple of `page`.
  */
 void *map_pages(size_t len, size_t page);
-/* Reads "4k" or "2m"; false for anything else, with *page undefined. */
+/* The flag of SYS_MMAP for such pages. */
+unsigned page_flag(size_t page);
+/* Reads "4k", "2m" or "1g"; false for anything else, with *page undefined. */
 bool parse_page_size(const char *s, uint64_t *page);
 
 /* --- processes (process.c) --- */
