@@ -139,6 +139,7 @@ struct aspace *aspace_create(void)
         kfree(as);
         return NULL;
     }
+    as->refs = 1;
     as->pcid = pcid_alloc();
     as->last_region = NO_REGION;
     root = phys_to_virt(as->root);
@@ -148,10 +149,18 @@ struct aspace *aspace_create(void)
     return as;
 }
 
+struct aspace *aspace_get(struct aspace *as)
+{
+    __atomic_fetch_add(&as->refs, 1, __ATOMIC_RELAXED);
+    return as;
+}
+
 void aspace_destroy(struct aspace *as)
 {
     uint64_t *root = phys_to_virt(as->root);
 
+    if (__atomic_sub_fetch(&as->refs, 1, __ATOMIC_ACQ_REL) != 0)
+        return;
     list_remove(as); /* its pages have references now that no one can find: they stay */
     root[DIRECT_ENTRY] = 0;
     root[KERNEL_ENTRY] = 0;

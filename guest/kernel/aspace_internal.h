@@ -16,6 +16,7 @@
 
 struct aspace {
     uint64_t root;        /* gpa of the PML4 */
+    uint32_t refs;        /* processes that have it */
     uint32_t pcid;        /* 0: none is free, or the CPU has none; each load flushes then */
     uint64_t last_region; /* 2 MiB region whose page table was looked at last, and that table */
     uint64_t *last_table;

@@ -4,6 +4,7 @@
 #ifndef GUEST_KERNEL_ERRNO_H
 #define GUEST_KERNEL_ERRNO_H
 
+#define EPERM     1
 #define ENOENT    2
 #define ESRCH     3
 #define EINTR     4

@@ -124,9 +124,12 @@ struct aspace;
 /* Returns an empty address space, or NULL when memory is out. */
 struct aspace *aspace_create(void);
 
+/* One more that has it, and will call aspace_destroy(). */
+struct aspace *aspace_get(struct aspace *as);
+
 /*
- * Frees the tables, and drops one reference (page_put) of each mapped block. The
- * address space must be current nowhere.
+ * The last one frees the tables, and drops one reference (page_put) of each mapped block. The
+ * address space must be current nowhere then.
  */
 void aspace_destroy(struct aspace *as);
 

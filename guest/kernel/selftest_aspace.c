@@ -126,8 +126,8 @@ void selftest_aspace_returns(struct selftest *t)
 }
 
 /*
- * Processes have one thread each, so an address space is never current on two CPUs by
- * itself: here it only says so. A CPU that doesn't answer makes this hang.
+ * An address space that is current on all CPUs; or rather, that says so. A CPU that doesn't answer
+ * makes this hang.
  */
 void selftest_shootdown(struct selftest *t)
 {

@@ -105,8 +105,10 @@ static int64_t do_exec(const struct trap_frame *f)
 
 static int64_t do_fork(const struct trap_frame *f)
 {
-    if (f->rdi & ~(uint64_t)SYS_QUIET)
+    if (f->rdi & ~(uint64_t)(SYS_QUIET | SYS_SHARE))
         return -EINVAL;
+    if (f->rdi & SYS_SHARE && (f->rsi >= VM_HIGHEST || f->rdx > VM_HIGHEST))
+        return -EFAULT;
     return proc_fork((uint32_t)f->rdi);
 }
 

@@ -73,6 +73,7 @@ bool vm_has_kind(const struct vm *vm, uint64_t start, uint64_t end, enum vma_kin
 int vm_create(struct vm *vm)
 {
     vm->list = NULL;
+    vm->shared = false;
     vm->as = aspace_create();
     return vm->as != NULL ? 0 : -ENOMEM;
 }
@@ -90,10 +91,19 @@ void vm_destroy(struct vm *vm)
     vm->as = NULL;
 }
 
+void vm_share(struct vm *vm, const struct vm *of)
+{
+    aspace_destroy(vm->as);
+    vm->as = aspace_get(of->as);
+    vm->shared = true;
+}
+
 int vm_add(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot, enum vma_kind kind)
 {
     struct vma **at = &vm->list, *a;
 
+    if (vm->shared)
+        return -EPERM;
     if (!range_valid(start, end))
         return -EINVAL;
     if ((start | end) & (page_size_of(kind) - 1))
@@ -227,6 +237,8 @@ int vm_unmap(struct vm *vm, uint64_t start, uint64_t end)
     struct vma **at = &vm->list;
     int rc;
 
+    if (vm->shared)
+        return -EPERM;
     if (!range_valid(start, end))
         return -EINVAL;
     if (vm_has_kind(vm, start, end, VMA_SHARED))
@@ -270,6 +282,8 @@ int vm_protect(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot)
 {
     int rc;
 
+    if (vm->shared)
+        return -EPERM;
     if (!range_valid(start, end))
         return -EINVAL;
     if (!prot_valid(prot))
@@ -290,6 +304,9 @@ bool vm_fault(struct vm *vm, uint64_t addr, uint64_t error)
 {
     const struct vma *a = vma_find(vm, addr);
 
+    /* A page that was being moved (move.c) is there again. */
+    if (vm->shared)
+        return !(error & PF_PRESENT) && aspace_lookup(vm->as, addr, NULL, NULL);
     if (a == NULL || a->prot == SYS_PROT_NONE || error & (PF_PRESENT | PF_RESERVED))
         return false;
     if (error & PF_WRITE && !(a->prot & SYS_PROT_WRITE))
@@ -342,6 +359,8 @@ int vm_clone(struct vm *dst, const struct vm *src)
     struct vma **at = &dst->list;
     uint64_t gpa, size;
 
+    if (src->shared)
+        return -EPERM;
     for (const struct vma *a = src->list; a != NULL; a = a->next) {
         struct vma *b;
 
