@@ -83,14 +83,18 @@ static inline struct chase_node *chase_walk(struct chase_node *node, uint64_t st
 
 /*
  * A runner's talk, a line each, on its stdin and stdout:
- *   -> ready pages=N page=BYTES gva=0xADDR accesses=N     once its chain is built (page: the leaf
- * it asked for)
- *   <- go                                                 one round
+ *   -> ready pages=N page=BYTES gva=0xADDR accesses=N tsc_hz=N
+ *                        once its chain is built; page: the leaf it asked for
+ *   <- go                one round
  *   -> round cycles=N accesses=N
- *   <- quit, or the end of its input                      it exits with 0
- *   -> error TEXT                                         and exits with 1
+ *   <- quit, or the end of its input (Ctrl-D where that is a terminal's): it exits with 0
+ *   -> error TEXT        and exits with 1
+ * A load that changes tables has operations in place of a chain: LOAD_READY and LOAD_ROUND.
+ * Cycles are the TSC's; tsc_hz is its frequency as the runner's kernel found it.
  */
-#define CHASE_READY "ready pages=%lu page=%lu gva=0x%lx accesses=%lu\n"
+#define CHASE_READY "ready pages=%lu page=%lu gva=0x%lx accesses=%lu tsc_hz=%lu\n"
 #define CHASE_ROUND "round cycles=%lu accesses=%lu\n"
+#define LOAD_READY  "ready ops=%lu tsc_hz=%lu\n"
+#define LOAD_ROUND  "round cycles=%lu ops=%lu\n"
 
 #endif

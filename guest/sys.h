@@ -18,7 +18,7 @@ enum sys_number {
     SYS_WRITE,    /* (fd, buf, len): bytes written */
     SYS_READ,     /* (fd, buf, len): waits for one byte or more; bytes read */
     SYS_SPAWN,    /* (args, len, flags): starts a program; its pid */
-    SYS_FORK,     /* (flags): 0 in the child, its pid in the parent */
+    SYS_FORK,     /* (flags): 0 in the child, its pid in the parent; SYS_SHARE has three more */
     SYS_WAIT,     /* (pid or -1, struct sys_status *): waits for a child's end; its pid */
     SYS_KILL,     /* (pid): ends another process with SYS_CODE_KILLED */
     SYS_YIELD,    /* (): lets another process run */
@@ -61,6 +61,13 @@ enum sys_fd { SYS_STDIN, SYS_STDOUT, SYS_STDERR };
 
 /* Flags of SYS_SPAWN and SYS_FORK. */
 #define SYS_QUIET 1u /* no line on the console when it dies; its children inherit that */
+/*
+ * Of SYS_FORK alone: (flags, entry, stack top, argument). The child has no memory of its own but
+ * uses the caller's address space, from `entry` on, with RDI = argument. It is for a CPU that
+ * computes there: no page that is missing is supplied to it, and to map, unmap, protect and fork is
+ * refused to it with EPERM. It may outlive the caller.
+ */
+#define SYS_SHARE 2u
 
 /* Protection of memory; a mapping that is writable and executable is refused. */
 #define SYS_PROT_NONE  0u
@@ -72,6 +79,9 @@ enum sys_fd { SYS_STDIN, SYS_STDOUT, SYS_STDERR };
 #define SYS_MAP_FIXED 1u /* at `addr` exactly, which must be free */
 #define SYS_MAP_LARGE 2u /* 2 MiB pages: addr and len must be multiples of that, also later */
 #define SYS_MAP_LAZY  4u /* pages come when they are touched, not now */
+#define SYS_MAP_HUGE                                                                \
+    8u /* the same with 1 GiB pages; ENOTSUP where the CPU has none, ENOMEM when no \
+          aligned GiB of RAM is free as a whole */
 
 /*
  * SYS_BLOCK: disks count from 0 in the order of the scan, sectors are of 512 bytes. `buf` is a

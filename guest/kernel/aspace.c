@@ -16,9 +16,6 @@
 
 #define DIRECT_ENTRY (DIRECT_MAP >> 39 & 511)
 #define KERNEL_ENTRY 511
-#define LEVEL_PT     1
-#define LEVEL_PD     2
-#define LEVEL_PML4   4
 #define BATCH        32
 #define NO_REGION    ~UL(0)
 
@@ -142,6 +139,7 @@ struct aspace *aspace_create(void)
         kfree(as);
         return NULL;
     }
+    as->refs = 1;
     as->pcid = pcid_alloc();
     as->last_region = NO_REGION;
     root = phys_to_virt(as->root);
@@ -151,36 +149,22 @@ struct aspace *aspace_create(void)
     return as;
 }
 
-static void free_table(uint64_t table, unsigned level)
+struct aspace *aspace_get(struct aspace *as)
 {
-    uint64_t *t = phys_to_virt(table);
-
-    for (uint64_t groups = *table_used_map(table); groups; groups &= groups - 1) {
-        unsigned first = (unsigned)__builtin_ctzl(groups) * 8;
-
-        for (unsigned i = first; i < first + 8; i++) {
-            uint64_t e = t[i];
-
-            if (!e)
-                continue;
-            t[i] = 0;
-            if (level > LEVEL_PT && !(e & PTE_LARGE))
-                free_table(e & PTE_ADDR, level - 1);
-            else if (e & PTE_PRESENT)
-                page_put(e & PTE_ADDR);
-        }
-    }
-    pmm_free_zeroed(table);
+    __atomic_fetch_add(&as->refs, 1, __ATOMIC_RELAXED);
+    return as;
 }
 
 void aspace_destroy(struct aspace *as)
 {
     uint64_t *root = phys_to_virt(as->root);
 
+    if (__atomic_sub_fetch(&as->refs, 1, __ATOMIC_ACQ_REL) != 0)
+        return;
     list_remove(as); /* its pages have references now that no one can find: they stay */
     root[DIRECT_ENTRY] = 0;
     root[KERNEL_ENTRY] = 0;
-    free_table(as->root, LEVEL_PML4);
+    table_free(as->root, LEVEL_PML4);
     pcid_free(as->pcid);
     kfree(as);
 }
@@ -198,25 +182,20 @@ static int check_range(uint64_t gva, uint64_t len)
 }
 
 /*
- * A page table all of whose pages were unmapped is still there; a large page may take its
- * place. `e` is its entry in the PD.
+ * Tables all of whose pages were unmapped are still there; a large page may take their
+ * place. `e` is the entry that leads to them, at the level of the large page.
  */
-static void drop_empty_table(struct aspace *as, uint64_t *e, uint64_t gva)
+static void drop_empty_table(struct aspace *as, uint64_t *e, uint64_t gva, unsigned level)
 {
-    uint64_t pt = *e & PTE_ADDR;
-    uint64_t *t = phys_to_virt(pt);
+    uint64_t table = *e & PTE_ADDR;
 
-    for (uint64_t groups = *table_used_map(pt); groups; groups &= groups - 1) {
-        unsigned first = (unsigned)__builtin_ctzl(groups) * 8;
-
-        for (unsigned i = first; i < first + 8; i++)
-            if (t[i])
-                return;
-    }
+    if (!table_maps_nothing(table, level - 1))
+        return;
     *e = 0;
     as->last_region = NO_REGION;
-    tlb_flush(as, gva, gva + LARGE_SIZE); /* the CPU may have cached the table's place */
-    pmm_free_zeroed(pt);
+    /* The CPU may have cached the tables' places. */
+    tlb_flush(as, gva, gva + span_of(level));
+    table_free(table, level - 1);
 }
 
 static int map_locked(struct aspace *as, uint64_t gva, uint64_t leaf, unsigned target)
@@ -226,28 +205,36 @@ static int map_locked(struct aspace *as, uint64_t gva, uint64_t leaf, unsigned t
 
     if (!e)
         return -ENOMEM;
-    if (target == LEVEL_PD && level == target && (*e & (PTE_PRESENT | PTE_LARGE)) == PTE_PRESENT)
-        drop_empty_table(as, e, gva);
+    if (target > LEVEL_PT && level == target && (*e & (PTE_PRESENT | PTE_LARGE)) == PTE_PRESENT)
+        drop_empty_table(as, e, gva, level);
     if (*e & PTE_PRESENT)
         return -EEXIST;
     set_entry(e, leaf);
     return 0;
 }
 
+/* The level of a leaf for pages of that size; 0: there is none. */
+static unsigned leaf_level(uint64_t size)
+{
+    if (size == PAGE_SIZE)
+        return LEVEL_PT;
+    if (size == LARGE_SIZE)
+        return LEVEL_PD;
+    return size == HUGE_SIZE && cpu_features.gbpages ? LEVEL_PDPT : 0;
+}
+
 int aspace_map(struct aspace *as, uint64_t gva, uint64_t gpa, uint64_t size, uint64_t flags)
 {
     uint64_t leaf = gpa | flags | PTE_PRESENT | PTE_USER;
-    unsigned level = LEVEL_PT;
+    unsigned level = leaf_level(size);
     int rc = check_flags(flags);
 
     if (rc)
         return rc;
-    if ((size != PAGE_SIZE && size != LARGE_SIZE) || (gva | gpa) % size || check_range(gva, size))
+    if (!level || (gva | gpa) % size || check_range(gva, size))
         return -EINVAL;
-    if (size == LARGE_SIZE) {
-        level = LEVEL_PD;
+    if (level > LEVEL_PT)
         leaf |= PTE_LARGE;
-    }
     lock_acquire(&as->lock);
     rc = map_locked(as, gva, leaf, level);
     lock_release(&as->lock);
@@ -292,9 +279,9 @@ static bool cuts_large(struct aspace *as, uint64_t gva, uint64_t end)
 {
     uint64_t size;
 
-    if (gva % LARGE_SIZE && find_leaf(as, gva, &size) && size == LARGE_SIZE)
+    if (gva % HUGE_SIZE && find_leaf(as, gva, &size) && gva % size)
         return true;
-    return end % LARGE_SIZE && find_leaf(as, end - 1, &size) && size == LARGE_SIZE;
+    return end % HUGE_SIZE && find_leaf(as, end - 1, &size) && end % size;
 }
 
 /*

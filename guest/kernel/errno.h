@@ -4,6 +4,7 @@
 #ifndef GUEST_KERNEL_ERRNO_H
 #define GUEST_KERNEL_ERRNO_H
 
+#define EPERM     1
 #define ENOENT    2
 #define ESRCH     3
 #define EINTR     4
@@ -24,6 +25,7 @@
 #define ENOSPC    28
 #define EROFS     30
 #define ENOSYS    38
+#define ENOTSUP   95
 #define ETIMEDOUT 110
 
 #endif

@@ -124,17 +124,20 @@ struct aspace;
 /* Returns an empty address space, or NULL when memory is out. */
 struct aspace *aspace_create(void);
 
+/* One more that has it, and will call aspace_destroy(). */
+struct aspace *aspace_get(struct aspace *as);
+
 /*
- * Frees the tables, and drops one reference (page_put) of each mapped block. The
- * address space must be current nowhere.
+ * The last one frees the tables, and drops one reference (page_put) of each mapped block. The
+ * address space must be current nowhere then.
  */
 void aspace_destroy(struct aspace *as);
 
 /*
- * Maps one page of `size` PAGE_SIZE or LARGE_SIZE at gva to gpa. Takes over the
- * caller's reference to the block. Returns 0, -EEXIST when something is mapped there,
- * -EINVAL for an address above user space or misaligned, -ENOMEM, or
- * -EACCES for a page both writable and executable. The page is always readable.
+ * Maps one page of `size` PAGE_SIZE, LARGE_SIZE or, where the CPU has it, HUGE_SIZE at gva to gpa.
+ * Takes over the caller's reference to the block. Returns 0, -EEXIST when something is mapped
+ * there, -EINVAL for an address above user space or misaligned, -ENOMEM, or -EACCES for a page both
+ * writable and executable. The page is always readable.
  */
 int aspace_map(struct aspace *as, uint64_t gva, uint64_t gpa, uint64_t size, uint64_t flags);
 
@@ -146,7 +149,7 @@ int aspace_map_pages(struct aspace *as, uint64_t gva, uint64_t gpa, unsigned n, 
 
 /*
  * Unmaps all pages that start in [gva, gva + len), drops their references after the
- * TLB shootdown. A 2 MiB page must lie inside as a whole (-EINVAL). Returns 0.
+ * TLB shootdown. A large page must lie inside as a whole (-EINVAL). Returns 0.
  */
 int aspace_unmap(struct aspace *as, uint64_t gva, uint64_t len);
 

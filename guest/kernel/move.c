@@ -7,9 +7,6 @@
 #include "guest/kernel/mm.h"
 #include "guest/kernel/string.h"
 
-#define LEVEL_PT    1
-#define LEVEL_PD    2
-#define LEVEL_PML4  4
 #define USER_GROUPS 32 /* groups of eight entries of a PML4 that are user space */
 
 /* A page that is looked for in the tables, and what is to be done with its entries. */
@@ -120,7 +117,7 @@ static void unlock_mappers(void)
 static int move_locked(struct search *s)
 {
     struct page *p = page_of(s->page), *fresh;
-    unsigned order = s->size == PAGE_SIZE ? 0 : 9;
+    unsigned order = (unsigned)__builtin_ctzl(s->size) - PAGE_SHIFT;
 
     if (p->state != PAGE_ALLOCATED || p->order != order ||
         __atomic_load_n(&p->refs, __ATOMIC_ACQUIRE) != s->found)

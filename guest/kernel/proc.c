@@ -287,18 +287,28 @@ int64_t proc_exec(const char *args, uint64_t len)
 int64_t proc_fork(uint32_t flags)
 {
     struct proc *parent = proc_current(), *p;
+    struct trap_frame *f;
     int rc = proc_create(&p);
 
     if (rc != 0)
         return rc;
-    rc = vm_clone(&p->vm, &parent->vm);
+    f = thread_frame(p->thread);
+    if (flags & SYS_SHARE)
+        vm_share(&p->vm, &parent->vm);
+    else
+        rc = vm_clone(&p->vm, &parent->vm);
     if (rc != 0) {
         proc_free(p);
         return rc;
     }
     thread_copy_state(p->thread);
-    *thread_frame(p->thread) = *thread_frame(parent->thread);
-    thread_frame(p->thread)->rax = 0;
+    *f = *thread_frame(parent->thread);
+    f->rax = 0;
+    if (flags & SYS_SHARE) {
+        f->rip = f->rsi;
+        f->rsp = f->rdx;
+        f->rdi = f->r10;
+    }
     p->quiet = parent->quiet || flags & SYS_QUIET;
     memcpy(p->name, parent->name, sizeof p->name);
     return proc_start(p, parent);

@@ -35,7 +35,9 @@ int64_t proc_spawn(struct proc *parent, const char *args, uint64_t len, uint32_t
  */
 int64_t proc_exec(const char *args, uint64_t len);
 
-/* A copy of the calling process, which returns 0 from its system call. Its pid, -EAGAIN, -ENOMEM.
+/*
+ * A copy of the calling process, which returns 0 from its system call; with SYS_SHARE, one in the
+ * same address space, which begins where the system call says. Its pid, -EAGAIN, -ENOMEM, -EPERM.
  */
 int64_t proc_fork(uint32_t flags);
 

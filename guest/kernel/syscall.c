@@ -105,8 +105,10 @@ static int64_t do_exec(const struct trap_frame *f)
 
 static int64_t do_fork(const struct trap_frame *f)
 {
-    if (f->rdi & ~(uint64_t)SYS_QUIET)
+    if (f->rdi & ~(uint64_t)(SYS_QUIET | SYS_SHARE))
         return -EINVAL;
+    if (f->rdi & SYS_SHARE && (f->rsi >= VM_HIGHEST || f->rdx > VM_HIGHEST))
+        return -EFAULT;
     return proc_fork((uint32_t)f->rdi);
 }
 
@@ -182,17 +184,38 @@ static bool memory_left(uint64_t len)
     return len >> PAGE_SHIFT <= stats.free;
 }
 
+/* What pages the flags ask for; 0, -EINVAL, -ENOTSUP. */
+static int mmap_pages(uint64_t flags, enum vma_kind *kind, uint64_t *size)
+{
+    if (flags & SYS_MAP_LARGE && flags & SYS_MAP_HUGE)
+        return -EINVAL;
+    if (flags & SYS_MAP_HUGE && !cpu_features.gbpages)
+        return -ENOTSUP;
+    if (flags & SYS_MAP_LARGE) {
+        *kind = VMA_LARGE;
+        *size = LARGE_SIZE;
+    } else if (flags & SYS_MAP_HUGE) {
+        *kind = VMA_HUGE;
+        *size = HUGE_SIZE;
+    }
+    return 0;
+}
+
 static int64_t do_mmap(const struct trap_frame *f)
 {
     uint64_t addr = f->rdi, len = f->rsi, prot = f->rdx, flags = f->r10;
-    uint64_t size = flags & SYS_MAP_LARGE ? LARGE_SIZE : PAGE_SIZE;
+    enum vma_kind kind = VMA_ANON;
+    uint64_t size = PAGE_SIZE;
     bool now = prot != SYS_PROT_NONE && !(flags & SYS_MAP_LAZY);
     struct vm *vm = my_vm();
     int rc;
 
-    if (flags & ~(uint64_t)(SYS_MAP_FIXED | SYS_MAP_LARGE | SYS_MAP_LAZY) || prot > UINT32_MAX ||
-        len == 0 || len > VM_HIGHEST)
+    if (flags & ~(uint64_t)(SYS_MAP_FIXED | SYS_MAP_LARGE | SYS_MAP_LAZY | SYS_MAP_HUGE) ||
+        prot > UINT32_MAX || len == 0 || len > VM_HIGHEST)
         return -EINVAL;
+    rc = mmap_pages(flags, &kind, &size);
+    if (rc != 0)
+        return rc;
     len = (len + size - 1) & -size;
     if (!(flags & SYS_MAP_FIXED))
         addr = vm_find_gap(vm, len, size);
@@ -202,7 +225,7 @@ static int64_t do_mmap(const struct trap_frame *f)
         return -EINVAL;
     if (now && !memory_left(len))
         return -ENOMEM;
-    rc = vm_add(vm, addr, addr + len, (uint32_t)prot, size == LARGE_SIZE ? VMA_LARGE : VMA_ANON);
+    rc = vm_add(vm, addr, addr + len, (uint32_t)prot, kind);
     if (rc != 0)
         return rc;
     if (now)

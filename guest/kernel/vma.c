@@ -16,9 +16,21 @@ uint64_t vm_pte_flags(uint32_t prot)
     return (prot & SYS_PROT_WRITE ? PTE_WRITE : 0) | (prot & SYS_PROT_EXEC ? 0 : PTE_NX);
 }
 
+static uint64_t page_size_of(enum vma_kind kind)
+{
+    switch (kind) {
+    case VMA_LARGE:
+        return LARGE_SIZE;
+    case VMA_HUGE:
+        return HUGE_SIZE;
+    default:
+        return PAGE_SIZE;
+    }
+}
+
 static uint64_t vma_page_size(const struct vma *a)
 {
-    return a->kind == VMA_LARGE ? LARGE_SIZE : PAGE_SIZE;
+    return page_size_of(a->kind);
 }
 
 static bool prot_valid(uint32_t prot)
@@ -61,6 +73,7 @@ bool vm_has_kind(const struct vm *vm, uint64_t start, uint64_t end, enum vma_kin
 int vm_create(struct vm *vm)
 {
     vm->list = NULL;
+    vm->shared = false;
     vm->as = aspace_create();
     return vm->as != NULL ? 0 : -ENOMEM;
 }
@@ -78,13 +91,22 @@ void vm_destroy(struct vm *vm)
     vm->as = NULL;
 }
 
+void vm_share(struct vm *vm, const struct vm *of)
+{
+    aspace_destroy(vm->as);
+    vm->as = aspace_get(of->as);
+    vm->shared = true;
+}
+
 int vm_add(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot, enum vma_kind kind)
 {
     struct vma **at = &vm->list, *a;
 
+    if (vm->shared)
+        return -EPERM;
     if (!range_valid(start, end))
         return -EINVAL;
-    if (kind == VMA_LARGE && (start | end) & (LARGE_SIZE - 1))
+    if ((start | end) & (page_size_of(kind) - 1))
         return -EINVAL;
     if (!prot_valid(prot))
         return -EACCES;
@@ -103,7 +125,7 @@ int vm_add(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot, enum vma_
 /* When memory is out, what ended processes have left is taken first. */
 static uint64_t alloc_page(const struct vma *a, unsigned flags)
 {
-    unsigned order = a->kind == VMA_LARGE ? 9 : 0;
+    unsigned order = (unsigned)__builtin_ctzl(vma_page_size(a)) - PAGE_SHIFT;
     uint64_t gpa = pmm_alloc(order, flags);
 
     if (gpa == 0) {
@@ -138,7 +160,7 @@ static uint64_t supply_run(struct vm *vm, const struct vma *a, uint64_t gva, uin
     uint64_t n = ((end < border ? end : border) - gva) / PAGE_SIZE, gpa;
     unsigned order;
 
-    if (a->kind == VMA_LARGE || n < 2)
+    if (vma_page_size(a) != PAGE_SIZE || n < 2)
         return 0;
     order = 63 - (unsigned)__builtin_clzl(n < MAX_RUN ? n : MAX_RUN);
     gpa = pmm_alloc_pages(order, PMM_ZERO);
@@ -215,6 +237,8 @@ int vm_unmap(struct vm *vm, uint64_t start, uint64_t end)
     struct vma **at = &vm->list;
     int rc;
 
+    if (vm->shared)
+        return -EPERM;
     if (!range_valid(start, end))
         return -EINVAL;
     if (vm_has_kind(vm, start, end, VMA_SHARED))
@@ -258,6 +282,8 @@ int vm_protect(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot)
 {
     int rc;
 
+    if (vm->shared)
+        return -EPERM;
     if (!range_valid(start, end))
         return -EINVAL;
     if (!prot_valid(prot))
@@ -278,6 +304,9 @@ bool vm_fault(struct vm *vm, uint64_t addr, uint64_t error)
 {
     const struct vma *a = vma_find(vm, addr);
 
+    /* A page that was being moved (move.c) is there again. */
+    if (vm->shared)
+        return !(error & PF_PRESENT) && aspace_lookup(vm->as, addr, NULL, NULL);
     if (a == NULL || a->prot == SYS_PROT_NONE || error & (PF_PRESENT | PF_RESERVED))
         return false;
     if (error & PF_WRITE && !(a->prot & SYS_PROT_WRITE))
@@ -330,6 +359,8 @@ int vm_clone(struct vm *dst, const struct vm *src)
     struct vma **at = &dst->list;
     uint64_t gpa, size;
 
+    if (src->shared)
+        return -EPERM;
     for (const struct vma *a = src->list; a != NULL; a = a->next) {
         struct vma *b;
 

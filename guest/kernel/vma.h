@@ -3,8 +3,8 @@
  * with their protection. The page tables below hold what is there already; a page
  * of a range that is missing is supplied, zeroed, when it is touched.
  *
- * An address space belongs to one process of one thread, so nothing here
- * takes a lock.
+ * The list belongs to one process of one thread, so nothing here takes a lock. Who shares the
+ * address space of another (SYS_SHARE) has no list: it finds what is there, and changes nothing.
  */
 #ifndef GUEST_KERNEL_VMA_H
 #define GUEST_KERNEL_VMA_H
@@ -25,6 +25,7 @@
 enum vma_kind {
     VMA_ANON,  /* pages of its own */
     VMA_LARGE, /* 2 MiB pages of its own */
+    VMA_HUGE,  /* 1 GiB pages of its own */
     VMA_IMAGE, /* read-only parts of a program: never writable, so forks share the pages */
     /* Shared with a device (unified.h), which takes pages away. Nobody else unmaps it or changes
      * its protection, and a fork has nothing there. */
@@ -41,11 +42,16 @@ struct vma {
 struct vm {
     struct aspace *as;
     struct vma *list; /* by address, without overlap */
+    bool shared;      /* the address space is that of another process, which has the list */
 };
 
 /* Returns 0 or -ENOMEM. vm_destroy() also takes one whose vm_create() failed. */
 int vm_create(struct vm *vm);
-void vm_destroy(struct vm *vm); /* the address space must be current nowhere */
+void vm_destroy(struct vm *vm); /* the address space must not be current for this process */
+
+/* Gives `vm`, which is empty, the address space of `of`. From then on, all that would change
+ * something returns -EPERM. */
+void vm_share(struct vm *vm, const struct vm *of);
 
 /* Adds a range. Returns 0, -EEXIST if something is there, -EINVAL, -ENOMEM. */
 int vm_add(struct vm *vm, uint64_t start, uint64_t end, uint32_t prot, enum vma_kind kind);
@@ -80,7 +86,7 @@ void vm_set_kind(struct vm *vm, uint64_t start, enum vma_kind kind);
 /* Is there anything of this kind in [start, end)? */
 bool vm_has_kind(const struct vm *vm, uint64_t start, uint64_t end, enum vma_kind kind);
 
-/* Copies all of `src` into the empty `dst`. 0 or -ENOMEM. */
+/* Copies all of `src` into the empty `dst`. 0, -ENOMEM, or -EPERM. */
 int vm_clone(struct vm *dst, const struct vm *src);
 
 /* Page-table flags for a protection. */

@@ -1,12 +1,14 @@
 /*
- * maps [N]: maps 16 pages, writes to each, unmaps them, N times. Says what that costs. The pages
- * are zero each time, and gone after it.
+ * maps [--runner] [N]: maps 16 pages, writes to each, unmaps them, N times. Says what that costs.
+ * The pages are zero each time, and gone after it.
  */
 #include "guest/user/lib/lib.h"
 
 #define PAGES 16u
 #define LEN   (PAGES * PAGE_SIZE)
 #define WORDS (PAGE_SIZE / 8)
+
+static uint64_t last; /* mapping, which is gone */
 
 static uint64_t round_trip(uint64_t round)
 {
@@ -29,16 +31,27 @@ static uint64_t round_trip(uint64_t round)
     return (uint64_t)at;
 }
 
-int main(int argc, char **argv)
+static uint64_t work(uint64_t n)
 {
-    uint64_t n = count_argument(argc, argv, 100), start = rdtsc(), at = 0, cycles;
+    uint64_t start = rdtsc();
 
     for (uint64_t i = 0; i < n; i++)
-        at = round_trip(i);
-    cycles = rdtsc() - start;
+        last = round_trip(i);
+    return rdtsc() - start;
+}
+
+static void finish(void)
+{
     for (uint64_t i = 0; i < PAGES; i += PAGES - 1)
-        if (!write_faults(at + i * PAGE_SIZE))
+        if (!write_faults(last + i * PAGE_SIZE))
             die(1, "page %lu is still there", i);
-    print_cost(n, "mappings of 16 pages, each written to, and unmapped", cycles);
-    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    return load_main(argc, argv,
+                     &(struct load){ .what = "mappings of 16 pages, each written to, and unmapped",
+                                     .n = 100,
+                                     .round = work,
+                                     .finish = finish });
 }

@@ -1,6 +1,6 @@
 /*
- * protects [N]: makes 64 pages read-only and writable again, and writes to each, N times. Says
- * what that costs. While they are read-only a write must fault.
+ * protects [--runner] [N]: makes 64 pages read-only and writable again, and writes to each, N
+ * times. Says what that costs. While they are read-only a write must fault.
  */
 #include "guest/user/lib/lib.h"
 
@@ -8,7 +8,10 @@
 #define LEN   (PAGES * PAGE_SIZE)
 #define WORDS (PAGE_SIZE / 8)
 
-static void protect(void *mem, unsigned prot)
+static volatile uint64_t *mem;
+static uint64_t rounds; /* in all */
+
+static void protect(unsigned prot)
 {
     long rc = sys_mprotect((uint64_t)mem, LEN, prot);
 
@@ -16,26 +19,43 @@ static void protect(void *mem, unsigned prot)
         die(1, "mprotect to %u: error %ld", prot, -rc);
 }
 
-int main(int argc, char **argv)
+static void prepare(void)
 {
-    uint64_t n = count_argument(argc, argv, 50), start, cycles;
-    volatile uint64_t *mem = map_pages(LEN, PAGE_SIZE);
+    mem = map_pages(LEN, PAGE_SIZE);
+}
 
-    start = rdtsc();
+static uint64_t work(uint64_t n)
+{
+    uint64_t start = rdtsc();
+
     for (uint64_t round = 0; round < n; round++) {
-        protect((void *)mem, SYS_PROT_READ);
-        protect((void *)mem, SYS_PROT_READ | SYS_PROT_WRITE);
+        protect(SYS_PROT_READ);
+        protect(SYS_PROT_READ | SYS_PROT_WRITE);
         for (uint64_t i = 0; i < PAGES; i++)
             mem[i * WORDS] += i;
     }
-    cycles = rdtsc() - start;
-    protect((void *)mem, SYS_PROT_READ);
+    rounds += n;
+    return rdtsc() - start;
+}
+
+static void finish(void)
+{
+    protect(SYS_PROT_READ);
     for (uint64_t i = 0; i < PAGES; i++)
-        if (mem[i * WORDS] != i * n)
-            die(1, "page %lu has %lu, expected %lu", i, mem[i * WORDS], i * n);
+        if (mem[i * WORDS] != i * rounds)
+            die(1, "page %lu has %lu, expected %lu", i, mem[i * WORDS], i * rounds);
     for (uint64_t i = 0; i < PAGES; i += PAGES - 1)
         if (!write_faults((uint64_t)mem + i * PAGE_SIZE))
             die(1, "page %lu is read-only, and a write to it works", i);
-    print_cost(n, "changes of 64 pages to read-only and back, each written to", cycles);
-    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    return load_main(
+        argc, argv,
+        &(struct load){ .what = "changes of 64 pages to read-only and back, each written to",
+                        .n = 50,
+                        .prepare = prepare,
+                        .round = work,
+                        .finish = finish });
 }

@@ -1,5 +1,5 @@
 /*
- * stay SIZE [SECONDS [4k|2m]]: memory of SIZE bytes (K, M, G) at 0x2000000000 with a pattern of
+ * stay SIZE [SECONDS [4k|2m|1g]]: memory of SIZE bytes (K, M, G) at 0x2000000000 with a pattern of
  * which no two words are alike, read back for so many seconds or for ever (0). Each pass also
  * writes a word of each page. Says so and fails
  * when a word is not what it has to be: for those who move the memory meanwhile.
@@ -55,12 +55,12 @@ int main(int argc, char **argv)
     if (argc < 2 || argc > 4 || !parse_size(argv[1], &size) || size == 0 ||
         (argc > 2 && !parse_size(argv[2], &seconds)) ||
         (argc > 3 && !parse_page_size(argv[3], &page)))
-        die(2, "usage: stay SIZE [SECONDS [4k|2m]]");
+        die(2, "usage: stay SIZE [SECONDS [4k|2m|1g]]");
     size = (size + page - 1) & -page;
     words = size / sizeof(uint64_t);
     mem = (void *)PLACE;
-    if (sys_mmap(PLACE, size, SYS_PROT_READ | SYS_PROT_WRITE,
-                 SYS_MAP_FIXED | (page == LARGE_SIZE ? SYS_MAP_LARGE : 0)) != (long)PLACE)
+    if (sys_mmap(PLACE, size, SYS_PROT_READ | SYS_PROT_WRITE, SYS_MAP_FIXED | page_flag(page)) !=
+        (long)PLACE)
         die(1, "no %lu bytes at 0x%lx", size, PLACE);
     fill(mem, words);
     printf("stay: pid %ld keeps %lu bytes at 0x%lx\n", sys_getpid(), size, PLACE);

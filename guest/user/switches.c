@@ -1,6 +1,6 @@
 /*
- * switches [N]: two processes on CPU 0 yield to each other, N switches in all. Says what one
- * costs. The kernel has to have counted them.
+ * switches [--runner] [N]: two processes on CPU 0 yield to each other, N switches in all. Says what
+ * one costs. The kernel has to have counted them.
  */
 #include "guest/user/lib/lib.h"
 
@@ -13,14 +13,18 @@ static uint64_t counted(void)
     return cpu.switches;
 }
 
-int main(int argc, char **argv)
+static void prepare(void)
 {
-    uint64_t yields = (count_argument(argc, argv, 500) + 1) / 2, before, start, cycles;
-    long pid;
-
     if (sys_pin(0) != 0)
         die(1, "can't be pinned to CPU 0");
-    pid = sys_fork(0);
+}
+
+/* The other process lives for one round: between rounds the CPU has to be idle. */
+static uint64_t work(uint64_t n)
+{
+    uint64_t before, start, cycles, switches;
+    long pid = sys_fork(0);
+
     if (pid == 0)
         for (;;)
             sys_yield();
@@ -29,13 +33,23 @@ int main(int argc, char **argv)
     sys_yield(); /* the child is pinned to CPU 0 as well; now it has run */
     before = counted();
     start = rdtsc();
-    for (uint64_t i = 0; i < yields; i++)
+    for (uint64_t i = 0; i < n / 2; i++)
         sys_yield();
     cycles = rdtsc() - start;
-    if (counted() < before + 2 * yields)
-        die(1, "%lu yields made %lu switches, expected twice as many", yields, counted() - before);
+    switches = counted() - before;
+    if (switches < n)
+        die(1, "%lu yields made %lu switches, expected twice as many", n / 2, switches);
     if (sys_kill(pid) != 0 || wait_for(pid).code != SYS_CODE_KILLED)
         die(1, "the other process was not killed");
-    print_cost(2 * yields, "switches between two processes", cycles);
-    return 0;
+    return cycles;
+}
+
+int main(int argc, char **argv)
+{
+    return load_main(argc, argv,
+                     &(struct load){ .what = "switches between two processes",
+                                     .n = 500,
+                                     .multiple = 2,
+                                     .prepare = prepare,
+                                     .round = work });
 }

@@ -1,5 +1,5 @@
 /*
- * touch SIZE [ROUNDS [4k|2m]]: writes one word in each page of SIZE bytes (K, M, G), reads all
+ * touch SIZE [ROUNDS [4k|2m|1g]]: writes one word in each page of SIZE bytes (K, M, G), reads all
  * back, and says what a page costs in the first and in the following rounds.
  */
 #include "guest/user/lib/lib.h"
@@ -27,7 +27,7 @@ int main(int argc, char **argv)
     if (argc < 2 || argc > 4 || !parse_size(argv[1], &size) || size == 0 ||
         (argc > 2 && (!parse_size(argv[2], &rounds) || rounds == 0)) ||
         (argc > 3 && !parse_page_size(argv[3], &step)))
-        die(2, "usage: touch SIZE [ROUNDS [4k|2m]]");
+        die(2, "usage: touch SIZE [ROUNDS [4k|2m|1g]]");
     pages = (size + step - 1) / step;
     mem = map_pages(pages * step, step);
     start = rdtsc();

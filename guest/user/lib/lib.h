@@ -20,6 +20,7 @@
 
 #define PAGE_SIZE  4096ul
 #define LARGE_SIZE 0x200000ul
+#define HUGE_SIZE  0x40000000ul
 
 /* --- start and end (start.c) --- */
 __attribute__((noreturn)) void exit(int code);
@@ -27,6 +28,8 @@ __attribute__((noreturn)) void abort(void);
 /* Prints "PROGRAM: ..." and a newline, then exits with `code`. */
 __attribute__((noreturn, format(printf, 2, 3))) void die(int code, const char *fmt, ...);
 const char *program_name(void);
+/* From here on, die() talks as a runner does: "error ...", and exits with 1. */
+void set_runner(void);
 
 /* --- strings (string.c) --- */
 void *memcpy(void *restrict dst, const void *restrict src, size_t n);
@@ -58,11 +61,13 @@ void *malloc(size_t size);
 void *calloc(size_t n, size_t size);
 void free(void *p);
 /*
- * Fresh zeroed memory to read and write, in pages of `page` bytes (4 KiB or 2 MiB), or the end of
- * the program with a message. `len` is a multiple of `page`.
+ * Fresh zeroed memory to read and write, in pages of `page` bytes (4 KiB, 2 MiB, 1 GiB), or the end
+ * of the program with a message. `len` is a multiple of `page`.
  */
 void *map_pages(size_t len, size_t page);
-/* Reads "4k" or "2m". */
+/* The flag of SYS_MMAP for such pages. */
+unsigned page_flag(size_t page);
+/* Reads "4k", "2m" or "1g"; false for anything else, with *page undefined. */
 bool parse_page_size(const char *s, uint64_t *page);
 
 /* --- processes (process.c) --- */
@@ -86,10 +91,23 @@ __attribute__((format(printf, 2, 3))) bool check(bool ok, const char *fmt, ...);
 int check_end(void);
 
 /* --- programs that measure an operation (measure.c) --- */
-/* How often: argv[1], or `fallback`; anything else ends the program with its usage. */
-uint64_t count_argument(int argc, char **argv, uint64_t fallback);
-/* "PROGRAM: N what: X ns each", when all N took so many TSC cycles. */
-void print_cost(uint64_t n, const char *what, uint64_t cycles);
+/*
+ * A program that does one thing over and over. `PROGRAM [N]` does it N times and says what one
+ * costs; `PROGRAM --runner [N]` talks as guest/chase.h has it, N a round.
+ */
+struct load {
+    const char *what;              /* N of it, for the line that says what it costs */
+    uint64_t n;                    /* how often, unless the command line says so */
+    uint64_t multiple;             /* N is rounded up to one of that; 0: no need */
+    void (*prepare)(void);         /* once, before the first round; may be NULL */
+    uint64_t (*round)(uint64_t n); /* does it n times; the TSC cycles that took */
+    void (*finish)(void);          /* checks after the last round; may be NULL */
+};
+int load_main(int argc, char **argv, const struct load *load);
+/* Takes a leading "--runner" off the arguments, and has die() talk so; true if there was one. */
+bool take_runner(int *argc, char ***argv);
+/* Waits for the next line, idle, with the output flushed: true for another round. */
+bool runner_next(void);
 /* Does a write there end a process with a page fault? A forked child tries. */
 bool write_faults(uint64_t addr);
 

@@ -26,11 +26,24 @@ static struct free_block *free_lists[MAX_SHIFT + 1];
 static char *chunk;
 static size_t chunk_left;
 
+unsigned page_flag(size_t page)
+{
+    if (page == LARGE_SIZE)
+        return SYS_MAP_LARGE;
+    return page == HUGE_SIZE ? SYS_MAP_HUGE : 0;
+}
+
 void *map_pages(size_t len, size_t page)
 {
-    long at =
-        sys_mmap(0, len, SYS_PROT_READ | SYS_PROT_WRITE, page == LARGE_SIZE ? SYS_MAP_LARGE : 0);
+    long at = sys_mmap(0, len, SYS_PROT_READ | SYS_PROT_WRITE, page_flag(page));
 
+    if (at == -ENOTSUP)
+        die(1, "this CPU has no pages of 1 GiB");
+    if (at == -ENOMEM && page == HUGE_SIZE)
+        die(1,
+            "no memory for %lu pages of 1 GiB: they need as many aligned GiB of RAM that are free "
+            "as a whole (the first never is)",
+            len / HUGE_SIZE);
     if (at < 0)
         die(1, "no memory for %lu KiB (error %ld)", len >> 10, -at);
     return (void *)at;
@@ -38,8 +51,7 @@ void *map_pages(size_t len, size_t page)
 
 bool parse_page_size(const char *s, uint64_t *page)
 {
-    *page = strcmp(s, "2m") == 0 ? LARGE_SIZE : PAGE_SIZE;
-    return *page == LARGE_SIZE || strcmp(s, "4k") == 0;
+    return parse_size(s, page) && (*page == PAGE_SIZE || *page == LARGE_SIZE || *page == HUGE_SIZE);
 }
 
 static unsigned shift_for(size_t size)

@@ -9,6 +9,12 @@ int main(int argc, char **argv);
 void lib_start(char *args, size_t len);
 
 static const char *name = "?";
+static bool runner;
+
+void set_runner(void)
+{
+    runner = true;
+}
 
 const char *program_name(void)
 {
@@ -35,8 +41,11 @@ void die(int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
-    printf("%s: %s\n", name, line);
-    exit(code);
+    if (runner)
+        printf("error %s\n", line);
+    else
+        printf("%s: %s\n", name, line);
+    exit(runner ? 1 : code);
 }
 
 struct sys_info info_general(void)

@@ -62,6 +62,17 @@ static inline long sys_fork(unsigned flags)
     return sys_call(SYS_FORK, flags, 0, 0, 0);
 }
 
+/*
+ * A child in the caller's address space that runs entry(arg), which must not return, on a stack
+ * that ends at `stack_top` (a multiple of 16). See SYS_SHARE.
+ */
+static inline long sys_share(void (*entry)(void *arg), void *stack_top, void *arg, unsigned flags)
+{
+    /* As if it had been called: the return address lies below a multiple of 16. */
+    return sys_call(SYS_FORK, (long)(SYS_SHARE | flags), (long)entry, (long)stack_top - 8,
+                    (long)arg);
+}
+
 /* Waits for child `pid` (-1: whichever ends first); `status` may be NULL. */
 static inline long sys_wait(long pid, struct sys_status *status)
 {
