@@ -39,6 +39,7 @@ extern const struct command command_guard;
 extern const struct command command_migrate;
 extern const struct command command_console;
 extern const struct command command_info;
+extern const struct command command_compare;
 extern const struct command command_lab;
 extern const struct command command_version;
 

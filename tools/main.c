@@ -30,6 +30,7 @@ static const struct command *const commands[] = {
     &command_migrate,
     &command_console,
     &command_info,
+    &command_compare,
     &command_lab,
     &command_version,
 };

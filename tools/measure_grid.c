@@ -16,7 +16,8 @@
 #define LEVELS 5u
 
 struct shape {
-    unsigned guest, host; /* levels */
+    unsigned guest, host;           /* levels */
+    unsigned guest_last, host_last; /* the number of the last one: 1 is that of 4 KiB pages */
 };
 
 static unsigned references(struct shape s)
@@ -28,10 +29,10 @@ static unsigned references(struct shape s)
  * both. */
 static bool shape_of(const struct measure_cell *c, struct shape *out)
 {
-    struct shape by_size = { measure_levels(c->guest_page), measure_levels(c->host_page) };
+    unsigned guest = measure_levels(c->guest_page), host = measure_levels(c->host_page);
 
     for (unsigned i = 0; i < 4; i++) {
-        *out = (struct shape){ by_size.guest + (i >> 1), by_size.host + (i & 1) };
+        *out = (struct shape){ guest + (i >> 1), host + (i & 1), 5 - guest, 5 - host };
         if (c->formula < 0 || (unsigned)c->formula == references(*out))
             return true;
     }
@@ -56,7 +57,7 @@ static void put_grid(FILE *f, struct shape s)
         (void)fprintf(f, "<text class=\"dim\" x=\"%u\" y=\"16\" text-anchor=\"middle\">",
                       LEFT + c * (BOX_W + GAP) + BOX_W / 2);
         if (c < s.host)
-            (void)fprintf(f, "h%u</text>\n", s.host - c);
+            (void)fprintf(f, "h%u</text>\n", s.host_last + s.host - 1 - c);
         else
             (void)fputs("guest</text>\n", f);
     }
@@ -64,7 +65,7 @@ static void put_grid(FILE *f, struct shape s)
         (void)fprintf(f, "<text class=\"dim\" x=\"%u\" y=\"%u\" text-anchor=\"end\">", LEFT - 8,
                       TOP + r * (BOX_H + GAP) + 18);
         if (r < s.guest)
-            (void)fprintf(f, "g%u</text>\n", s.guest - r);
+            (void)fprintf(f, "g%u</text>\n", s.guest_last + s.guest - 1 - r);
         else
             (void)fputs("page</text>\n", f);
         for (unsigned c = 0; c < s.host + (r < s.guest); c++)

@@ -29,7 +29,7 @@ static bool script_begin(struct script *s)
         return false;
     (void)fprintf(s->f,
                   "set term svg size %u,%u dynamic noenhanced font 'sans-serif,15'\n"
-                  "set encoding utf8\n"
+                  "set encoding utf8\nset pointintervalbox 0\n"
                   "set border 3 lc rgb '#010101'\n"
                   "set tics nomirror out textcolor rgb '#010101'\n"
                   "set grid ytics lc rgb '#020202' dt solid\n"
