@@ -260,8 +260,8 @@ static void print_text(const struct side *a, const struct side *b, const struct 
     print_rows(c, COMPARE_DIFFERS, c->differ);
     print_rows(c, COMPARE_NO_DIFFERENCE, c->compared - c->differ);
     print_impossible(c);
-    (void)printf("\nB/A: above 1, B takes longer. p: Mann-Whitney, corrected for all that are "
-                 "compared.\nIt is about these two runs, not about what a third one would give.\n");
+    (void)printf("\nB/A: above 1, B takes longer. p: Mann-Whitney, corrected for all compared.\n"
+                 "It is about these two runs, not about what a third one would give.\n");
 }
 
 /* --- the command

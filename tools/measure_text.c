@@ -214,40 +214,58 @@ static void add_load(struct table *t, const struct measure_load *l)
         table_cell(t, "%s", "");
     else if (l->has_ns)
         table_cell(t, "%s +-%.0f%%%s", measure_time(l->ns.median, time, sizeof(time)),
-                   measure_spread(&l->ns), !strcmp(l->state, "noisy") ? " noisy" : "");
+                   measure_spread(&l->ns), !strcmp(l->state, "noisy") ? "~" : "");
     else
         table_cell(t, "%s", l->state);
 }
 
+/* `t` has a column for native loads, or not: mostly there are none, and 80 columns are few. */
+static void put_load(struct table *t, const json_t *result, const char *name, bool with_native)
+{
+    struct measure_load nested, shadow, native;
+    struct measure_ratio r;
+    char clean[13], time[32];
+
+    measure_find_load(result, name, "native", &native);
+    measure_find_load(result, name, "nested", &nested);
+    measure_find_load(result, name, "shadow", &shadow);
+    table_cell(t, "%s", measure_clean(name, clean, sizeof(clean)));
+    add_load(t, &nested);
+    add_load(t, &shadow);
+    if (nested.has_ns && shadow.has_ns && measure_ratio_of(&shadow.ns, &nested.ns, &r)) {
+        table_cell(t, "%.3g", r.ratio);
+        table_cell(t, "%.3g-%.3g", r.low, r.high);
+    } else {
+        table_cell(t, "%s", "-");
+        table_cell(t, "%s", "-");
+    }
+    if (with_native && native.has_ns)
+        table_cell(t, "%s", measure_time(native.ns.median, time, sizeof(time)));
+    else if (with_native)
+        table_cell(t, "%s", native.state);
+}
+
 static void put_loads(FILE *to, const json_t *result)
 {
-    struct table *t = table_create("load nested shadow shadow/nested interval native");
-    struct measure_load l, nested, shadow, native;
-    struct measure_ratio r;
+    bool with_native = false;
+    struct measure_load l;
     const json_t *item;
-    char name[20];
+    struct table *t;
     size_t i;
 
-    (void)fprintf(to, "\nloads that change tables, an operation\n");
+    json_array_foreach(json_object_get(result, "loads"), i, item)
+    {
+        with_native |= !strcmp(measure_string(item, "paging"), "native");
+    }
+    t = table_create(with_native ? "load nested shadow ratio interval native"
+                                 : "load nested shadow ratio interval");
+    (void)fprintf(to,
+                  "\nloads that change tables, an operation; ratio: shadow / nested (~ noisy)\n");
     json_array_foreach(json_object_get(result, "loads"), i, item)
     {
         measure_load_of(&l, item);
-        if (!measure_first_of_name(result, &l))
-            continue;
-        measure_find_load(result, l.name, "native", &native);
-        measure_find_load(result, l.name, "nested", &nested);
-        measure_find_load(result, l.name, "shadow", &shadow);
-        table_cell(t, "%s", measure_clean(l.name, name, sizeof(name)));
-        add_load(t, &nested);
-        add_load(t, &shadow);
-        if (nested.has_ns && shadow.has_ns && measure_ratio_of(&shadow.ns, &nested.ns, &r)) {
-            table_cell(t, "%.3g", r.ratio);
-            table_cell(t, "%.3g to %.3g", r.low, r.high);
-        } else {
-            table_cell(t, "%s", "-");
-            table_cell(t, "%s", "-");
-        }
-        add_load(t, &native);
+        if (measure_first_of_name(result, &l))
+            put_load(t, result, l.name, with_native);
     }
     table_print(t, "  ", to);
 }
