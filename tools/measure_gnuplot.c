@@ -153,7 +153,7 @@ int html_gnuplot(FILE *f, const struct html_picture *picture, const char *script
     int in = file_of("script", script, size), out = file_of("picture", "", 0), rc = -EIO;
     char *text = NULL;
     const char *canvas;
-    pid_t pid;
+    pid_t pid = -1;
 
     if (in >= 0 && out >= 0)
         rc = start(&pid, in, out);

@@ -241,8 +241,8 @@ static void put_how_to_read(FILE *f)
 }
 
 /* Draws one, in a frame; says once what is the matter when that can't be. */
-static void put_plot(FILE *f, const json_t *result, const char *caption, const char *paging,
-                     int (*plot)(FILE *, const json_t *, struct error *), bool *told)
+static void put_plot(FILE *f, const json_t *result, const char *caption, const char *what,
+                     bool *told)
 {
     struct error err = { .text = "" };
     int rc;
@@ -250,7 +250,7 @@ static void put_plot(FILE *f, const json_t *result, const char *caption, const c
     if (*told)
         return;
     (void)fprintf(f, "<figure class=\"plot\">\n<figcaption>%s</figcaption>\n", caption);
-    rc = paging ? html_plot_paging(f, result, paging, &err) : plot(f, result, &err);
+    rc = html_plot(f, result, what, &err);
     if (rc) {
         *told = rc == -ENOENT;
         html_put(f, "<p class=\"missing\">There is no plot: ", err.text, "");
@@ -296,7 +296,7 @@ static void put_accesses(FILE *f, const json_t *result, bool *told)
             continue;
         (void)snprintf(caption, sizeof(caption), "%s: ns an access over the footprint",
                        measure_pagings[p]);
-        put_plot(f, result, caption, measure_pagings[p], NULL, told);
+        put_plot(f, result, caption, measure_pagings[p], told);
     }
     (void)fputs("</div>\n", f);
     for (unsigned p = 0; p < MEASURE_PAGINGS; p++) {
@@ -320,11 +320,11 @@ static void put_sections(FILE *f, const json_t *result)
     put_accesses(f, result, &told);
     (void)fputs("<h2>What translation costs</h2>\n", f);
     if (has_figures(result, "cells", NULL))
-        put_plot(f, result, "ns an access above the largest pages", NULL, html_plot_costs, &told);
+        put_plot(f, result, "ns an access above the largest pages", "costs", &told);
     html_costs(f, result);
     (void)fputs("<h2>Loads that change tables</h2>\n", f);
     if (has_figures(result, "loads", NULL))
-        put_plot(f, result, "one operation, logarithmic scale", NULL, html_plot_loads, &told);
+        put_plot(f, result, "one operation, logarithmic scale", "loads", &told);
     html_loads(f, result);
     (void)fputs("<h2>References of a nested walk</h2>\n<p>What a CPU that walks both dimensions "
                 "reads when none of its caches helps: each row is an entry of the guest's tables "

@@ -47,9 +47,10 @@ void html_grids(FILE *f, const json_t *result);
 int html_gnuplot(FILE *f, const struct html_picture *picture, const char *script, size_t size,
                  struct error *err);
 
-/* Plots (measure_plot.c). 0, also when there is nothing to plot; else as html_gnuplot(). */
-int html_plot_paging(FILE *f, const json_t *result, const char *paging, struct error *err);
-int html_plot_loads(FILE *f, const json_t *result, struct error *err);
-int html_plot_costs(FILE *f, const json_t *result, struct error *err);
+/*
+ * A plot (measure_plot.c): ns an access of a paging by its name, "costs" or "loads". 0, also when
+ * there is nothing to plot; else as html_gnuplot().
+ */
+int html_plot(FILE *f, const json_t *result, const char *what, struct error *err);
 
 #endif

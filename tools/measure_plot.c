@@ -29,7 +29,7 @@ static bool script_begin(struct script *s)
         return false;
     (void)fprintf(s->f,
                   "set term svg size %u,%u dynamic noenhanced font 'sans-serif,15'\n"
-                  "set encoding utf8\nset pointintervalbox 0\n"
+                  "set encoding utf8\n"
                   "set border 3 lc rgb '#010101'\n"
                   "set tics nomirror out textcolor rgb '#010101'\n"
                   "set grid ytics lc rgb '#020202' dt solid\n"
@@ -53,7 +53,7 @@ static int script_end(FILE *to, struct script *s, struct html_picture *picture, 
 
 static void script_name(FILE *f, const char *name)
 {
-    for (size_t i = 0; name[i] && i < 16; i++)
+    for (size_t i = 0; i < 16 && name[i]; i++)
         (void)fputc(isalnum((unsigned char)name[i]) || strchr(" -_.", name[i]) ? name[i] : '?', f);
 }
 
@@ -130,7 +130,7 @@ static void put_curves(FILE *f, const struct measure_combo *combos, const bool *
     (void)fputc('\n', f);
 }
 
-int html_plot_paging(FILE *f, const json_t *result, const char *paging, struct error *err)
+static int plot_paging(FILE *f, const json_t *result, const char *paging, struct error *err)
 {
     struct measure_combo combos[MEASURE_COMBOS_MAX];
     uint64_t footprints[MEASURE_FOOTPRINTS_MAX];
@@ -183,7 +183,7 @@ static void put_bars(FILE *f, const bool *any)
     for (unsigned p = 0; p < MEASURE_PAGINGS; p++)
         if (any[p])
             (void)fprintf(f,
-                          ", $b%u using ($1 + %g):2:3:4 with yerrorbars pt 0 lw 1.5 lc rgb "
+                          ", $b%u using ($1 + %g):3:(0):($4 - $3) with vectors nohead lw 2 lc rgb "
                           "'#010101' notitle, $b%u using ($1 + %g):($5 == 1 ? $2 : NaN) with "
                           "points pt 6 ps 1.8 lw 1.5 lc rgb '#060606' notitle",
                           p, ((double)p - 1) * BAR_WIDTH, p, ((double)p - 1) * BAR_WIDTH);
@@ -231,7 +231,7 @@ static void put_load_tics(FILE *f, const json_t *result)
     (void)fprintf(f, ")\nset xrange [0.4:%zu.6]\n", at > BARS_MAX ? BARS_MAX : at);
 }
 
-int html_plot_loads(FILE *f, const json_t *result, struct error *err)
+static int plot_loads(FILE *f, const json_t *result, struct error *err)
 {
     struct html_picture picture = {
         .id = "p-loads",
@@ -309,7 +309,7 @@ static bool put_cost_bars(FILE *f, const json_t *result, const char *paging, uin
     return any;
 }
 
-int html_plot_costs(FILE *f, const json_t *result, struct error *err)
+static int plot_costs(FILE *f, const json_t *result, struct error *err)
 {
     uint64_t footprint = footprint_of_costs(result);
     struct measure_combo combos[MEASURE_COMBOS_MAX];
@@ -345,4 +345,13 @@ int html_plot_costs(FILE *f, const json_t *result, struct error *err)
                   n, BAR_WIDTH, measure_size(footprint, name, sizeof(name)));
     put_bars(s.f, any);
     return script_end(f, &s, &picture, err);
+}
+
+int html_plot(FILE *f, const json_t *result, const char *what, struct error *err)
+{
+    if (!strcmp(what, "loads"))
+        return plot_loads(f, result, err);
+    if (!strcmp(what, "costs"))
+        return plot_costs(f, result, err);
+    return plot_paging(f, result, what, err);
 }
