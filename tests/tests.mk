@@ -70,6 +70,12 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
 	@echo "  FUZZ    $@"
 	$(Q)clang $(CPPFLAGS) $(CSTD) -Wall $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(LDLIBS)
 
+# Results of `twofold measure`, which are the tools' matter.
+$(BUILD)/tests/fuzz/fuzz_measure: tools/measure_view.c tools/measure_read.c tools/measure_stats.c \
+	tools/measure_compare.c tools/measure_text.c tools/measure_csv.c tools/measure_html.c \
+	tools/measure_html_tables.c tools/measure_grid.c tools/measure_plot.c tools/measure_gnuplot.c \
+	tools/table.c
+
 # Kept: make takes them for intermediate files.
 .SECONDARY: $(FUZZ_OBJ)
 
