@@ -76,6 +76,10 @@ $(BUILD)/tests/unit/fake_libvirt.so: tests/unit/fake_libvirt.c tests/unit/fake_l
 
 $(BUILD)/tests/unit/test_bind_libvirt: | $(BUILD)/tests/unit/fake_libvirt.so
 
+$(BUILD)/tests/unit/test_measure_show: tools/measure_view.c tools/measure_text.c tools/measure_csv.c \
+	tools/measure_html.c tools/measure_html_tables.c tools/measure_plot.c tools/measure_gnuplot.c \
+	tools/measure_grid.c tools/measure_read.c tools/table.c
+
 # The oracle that the guest runs against its MMU.
 $(BUILD)/tests/unit/test_access_oracle: guest/kernel/access_oracle.c guest/kernel/access_plan.c
 
@@ -97,6 +101,12 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"
 	$(Q)clang $(CPPFLAGS) $(CSTD) -Wall $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(LDLIBS)
+
+# Results of `twofold measure`, which are the tools' matter.
+$(BUILD)/tests/fuzz/fuzz_measure: tools/measure_view.c tools/measure_read.c tools/measure_stats.c \
+	tools/measure_compare.c tools/measure_text.c tools/measure_csv.c tools/measure_html.c \
+	tools/measure_html_tables.c tools/measure_grid.c tools/measure_plot.c tools/measure_gnuplot.c \
+	tools/table.c
 
 # Kept: make takes them for intermediate files.
 .SECONDARY: $(FUZZ_OBJ)
