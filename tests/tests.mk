@@ -57,6 +57,8 @@ $(BUILD)/tests/unit/test_iova_picture: tools/isolate_text.c tools/iova_layout.c 
 $(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c
 $(BUILD)/tests/unit/test_measure_stats: tools/measure_stats.c
 
+$(BUILD)/tests/unit/test_measure_plan: tools/measure_plan.c tools/table.c
+
 # The oracle that the guest runs against its MMU.
 $(BUILD)/tests/unit/test_access_oracle: guest/kernel/access_oracle.c guest/kernel/access_plan.c
 

@@ -8,6 +8,7 @@
 
 #include "tools/measure_impl.h"
 #include "vmm/clock.h"
+#include "vmm/hugepages.h"
 
 #define SECOND     UINT64_C(1000000000)
 #define READY_S    180 /* for a start, and as much again for each GiB */
@@ -42,6 +43,19 @@ static void give_up(struct measure_run *m, struct measure_unit *u, struct runner
     runner_end(r);
 }
 
+/* Pages of 1 GiB come from the pool or from nowhere. */
+static bool has_pages(struct measure_unit *u)
+{
+    uint64_t bytes = measure_pool_bytes(u);
+    struct error err = { "" };
+
+    if (u->host_page != PAGE_SIZE_1G || measure_pool_ask(PAGE_SIZE_1G, bytes))
+        return true;
+    (void)hugepages_missing(-ENOMEM, bytes, PAGE_SIZE_1G, &err);
+    measure_set(u, MEASURE_NO_PAGES, "%s", err.text);
+    return false;
+}
+
 static void start(struct measure_run *m, struct measure_unit *u, struct runner *r)
 {
     const struct runner_place place = {
@@ -52,6 +66,8 @@ static void start(struct measure_run *m, struct measure_unit *u, struct runner *
     int rc;
 
     measure_progress(m, u);
+    if (!has_pages(u))
+        return;
     rc = runner_start(r, u, &place, sooner(now_ns() + patience, m->end_ns), &err);
     if (rc == 0)
         rc = measure_verify(u, r, &err);
@@ -198,14 +214,24 @@ void measure_batch(struct measure_run *m, size_t first, size_t n, uint64_t budge
 {
     struct measure_unit *u = m->plan.unit + first;
     struct runner *r = calloc(n, sizeof(*r));
+    uint64_t now = now_ns(), starts_end = m->end_ns > now ? now + (m->end_ns - now) / 3 * 2 : 0;
 
     for (size_t i = 0; r && i < n; i++) {
         r[i] = (struct runner){ .in = -1, .out = -1 };
-        if (u[i].state == MEASURE_NOT_RUN && !measure_over(m))
+        if (u[i].state != MEASURE_NOT_RUN || measure_over(m))
+            continue;
+        /* With a time limit, those that are there have to have their rounds. */
+        if (starts_end && now_ns() > starts_end) {
+            measure_set(&u[i], MEASURE_NOT_RUN, "the time limit left no time for its start");
+            m->left_out = true;
+        } else {
             start(m, &u[i], &r[i]);
+        }
     }
     if (r)
         rounds(m, u, r, n, now_ns() + budget_ns);
+    for (size_t i = 0; r && i < n; i++)
+        runner_leave(&r[i]);
     for (size_t i = 0; i < n; i++) {
         if (r && live(&r[i]))
             runner_end(&r[i]);

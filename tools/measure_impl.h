@@ -136,6 +136,7 @@ struct runner {
     size_t length;
     uint64_t pages, gva;
     int counter[MEASURE_COUNTERS]; /* -1: none */
+    bool left;                     /* it was told to end */
 };
 
 struct runner_place {
@@ -153,6 +154,8 @@ int runner_start(struct runner *r, struct measure_unit *u, const struct runner_p
 /* One round. Errors as above. */
 int runner_round(struct runner *r, uint64_t until_ns, uint64_t *cycles, uint64_t *count,
                  struct error *err);
+/* Tells it to end; runner_end() waits for that, and ends it otherwise if need be. */
+void runner_leave(struct runner *r);
 void runner_end(struct runner *r);
 /* What other programs on the CPU did to the runner's thread so far. */
 struct runner_lost {
@@ -187,6 +190,8 @@ double measure_counter_read(int fd);
  * True when they are free now. measure_pool_return() gives back what was asked for.
  */
 bool measure_pool_ask(uint64_t page, uint64_t bytes);
+/* Bytes of huge pages that a unit's runner takes. */
+uint64_t measure_pool_bytes(const struct measure_unit *u);
 void measure_pool_return(void);
 
 /* --- running (measure_run.c, measure_group.c) --- */
@@ -202,6 +207,7 @@ struct measure_run {
     uint64_t end_ns;    /* by when all has to be over; 0: whenever */
     uint64_t budget_ns; /* for the rounds of what is left of the plan */
     bool late;          /* end_ns came before the end */
+    bool left_out;      /* units, for lack of time */
     unsigned started;   /* runners */
     size_t rounds, disturbed;
     uint64_t stolen;       /* ticks */

@@ -111,12 +111,15 @@ uint64_t measure_ram(const struct measure_unit *u)
     return round_up(needed, u->host_page > PAGE_SIZE_2M ? u->host_page : PAGE_SIZE_2M);
 }
 
+uint64_t measure_pool_bytes(const struct measure_unit *u)
+{
+    return u->paging == MEASURE_NATIVE ? round_up(u->footprint, u->host_page) : measure_ram(u);
+}
+
 static uint64_t memory_of(const struct measure_unit *u)
 {
-    /* A table of the host's, 8 bytes a page, and KVM's. */
-    return (u->paging == MEASURE_NATIVE ? round_up(u->footprint, u->host_page) + u->footprint / 1024
-                                        : measure_ram(u)) +
-           u->footprint / 256 + PROCESS_SPARE;
+    /* Its tables, 8 bytes a page, KVM's, and a native one's order of the chain. */
+    return measure_pool_bytes(u) + u->footprint / 128 + PROCESS_SPARE;
 }
 
 /* Says what is missing for a unit, if anything is. */

@@ -287,7 +287,7 @@ json_t *measure_result(struct measure_run *m)
     set(result, "created", json_string(created));
     set(result, "duration_s", json_real((double)(now_ns() - m->start_ns) / 1e9));
     set(result, "mode", json_string(modes[m->options->mode]));
-    set(result, "complete", json_boolean(!measure_ended() && !m->late));
+    set(result, "complete", json_boolean(!measure_ended() && !m->late && !m->left_out));
     set(result, "environment", environment_json(m));
     set(result, "cells", cells);
     set(result, "loads", loads);

@@ -116,9 +116,7 @@ static void ask_pages(const struct measure_plan *plan, size_t first, size_t end)
             const struct measure_unit *u = &plan->unit[i];
 
             if (u->state == MEASURE_NOT_RUN && u->host_page == sizes[s])
-                bytes += u->paging == MEASURE_NATIVE
-                             ? (u->footprint + sizes[s] - 1) / sizes[s] * sizes[s]
-                             : measure_ram(u);
+                bytes += measure_pool_bytes(u);
         }
         if (bytes)
             (void)measure_pool_ask(sizes[s], bytes);

@@ -218,25 +218,44 @@ static uint64_t field(const char *line, const char *name)
 
 /* --- its thread ---------------------------------------------------------------------- */
 
-/* The vCPU's; the process itself for a native one. */
-static pid_t find_thread(pid_t pid)
+static void name_of(pid_t pid, const char *thread, char name[32])
 {
-    char path[96], name[32] = "";
+    char path[96];
+    FILE *f;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%.16s/comm", (int)pid, thread);
+    f = fopen(path, "re");
+    if (!f || !fgets(name, 32, f))
+        name[0] = '\0';
+    if (f)
+        (void)fclose(f);
+}
+
+/*
+ * Finds the thread that does the work: the first vCPU; the process itself for a native one. A VM's
+ * other threads, which carry its console, go out of its way.
+ */
+static pid_t find_thread(pid_t pid, int elsewhere)
+{
+    char path[64], name[32];
     const struct dirent *entry;
     pid_t thread = pid;
+    cpu_set_t set;
     DIR *dir;
 
+    CPU_ZERO(&set);
+    if (elsewhere >= 0)
+        CPU_SET(elsewhere, &set);
     (void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
     dir = opendir(path);
     while (dir && (entry = readdir(dir))) {
-        FILE *f;
+        pid_t id = (pid_t)strtol(entry->d_name, NULL, 10);
 
-        (void)snprintf(path, sizeof(path), "/proc/%d/task/%.16s/comm", (int)pid, entry->d_name);
-        f = fopen(path, "re");
-        if (f && fgets(name, sizeof(name), f) && !strcmp(name, "vcpu0\n"))
-            thread = (pid_t)strtol(entry->d_name, NULL, 10);
-        if (f)
-            (void)fclose(f);
+        name_of(pid, entry->d_name, name);
+        if (!strcmp(name, "vcpu0\n"))
+            thread = id;
+        else if (id > 0 && elsewhere >= 0 && strncmp(name, "vcpu", 4) != 0)
+            (void)sched_setaffinity(id, sizeof(set), &set);
     }
     if (dir)
         closedir(dir);
@@ -285,7 +304,7 @@ int runner_start(struct runner *r, struct measure_unit *u, const struct runner_p
     u->tsc_hz = (double)field(r->line, "tsc_hz");
     if (u->accesses == 0 || (!u->load && r->pages != u->footprint / PAGE_SIZE_4K))
         return error_set(err, -EREMOTEIO, "its chain is not the one asked for: %s", r->line);
-    r->thread = find_thread(r->pid);
+    r->thread = u->paging == MEASURE_NATIVE ? r->pid : find_thread(r->pid, place->second);
     measure_counters_open(r->thread, r->counter);
     return 0;
 }
@@ -323,13 +342,20 @@ static bool gone(const struct runner *r)
     return false;
 }
 
+void runner_leave(struct runner *r)
+{
+    if (r->pid && !r->left)
+        r->left = measure_ended() ? kill(r->pid, SIGTERM) == 0 : write(r->in, "quit\n", 5) == 5;
+}
+
 void runner_end(struct runner *r)
 {
     bool done;
 
     measure_counters_close(r->counter);
     if (r->pid) {
-        done = !measure_ended() && write(r->in, "quit\n", 5) == 5 && gone(r);
+        runner_leave(r);
+        done = r->left && gone(r);
         if (!done) {
             (void)kill(r->pid, SIGTERM);
             done = gone(r);

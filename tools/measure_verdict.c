@@ -126,7 +126,7 @@ json_t *measure_verdict(const struct measure_run *m)
     judge_units(&v, m);
     if (measure_ended())
         reason(&v, GOOD, "it was ended by a signal: what is there is what was measured until then");
-    if (m->late)
+    if (m->late || m->left_out)
         reason(&v, GOOD, "its time limit came before its end");
     return json_pack("{s:s, s:o}", "trust", names[v.trust], "reasons", v.reasons);
 }

@@ -196,7 +196,8 @@ static int verify_native(struct measure_unit *u, const struct runner *r, struct 
             inside = first <= r->gva && r->gva < end;
         else if (inside && !smaps_value(line, "KernelPageSize", &unit) &&
                  !smaps_value(line, "AnonHugePages", &huge) && !smaps_value(line, "Rss", &here) &&
-                 smaps_value(line, "Private_Hugetlb", &there))
+                 (smaps_value(line, "Private_Hugetlb", &there) ||
+                  smaps_value(line, "Shared_Hugetlb", &there)))
             here += there;
     }
     (void)fclose(f);
