@@ -59,6 +59,10 @@ $(BUILD)/tests/unit/test_measure_stats: tools/measure_stats.c
 
 $(BUILD)/tests/unit/test_measure_plan: tools/measure_plan.c tools/table.c
 
+$(BUILD)/tests/unit/test_measure_show: tools/measure_view.c tools/measure_text.c tools/measure_csv.c \
+	tools/measure_html.c tools/measure_html_tables.c tools/measure_plot.c tools/measure_gnuplot.c \
+	tools/measure_grid.c tools/measure_read.c tools/table.c
+
 # The oracle that the guest runs against its MMU.
 $(BUILD)/tests/unit/test_access_oracle: guest/kernel/access_oracle.c guest/kernel/access_plan.c
 

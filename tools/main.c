@@ -34,6 +34,7 @@ static const struct command *const commands[] = {
     &command_isolate,
     &command_info,
     &command_measure,
+    &command_compare,
     &command_lab,
     &command_version,
 };

@@ -82,6 +82,13 @@ _twofold() {
         esac
         ;;
     run) _twofold_run "$cur" "$prev" ;;
+    compare)
+        if [[ $cur == -* ]]; then
+            mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+        else
+            mapfile -t COMPREPLY < <(compgen -f -X '!*.json' -- "$cur" && compgen -d -- "$cur")
+        fi
+        ;;
     help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur") ;;
     walk | map)
         options+=" --cpu --pid --cr3"
