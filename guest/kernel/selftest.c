@@ -16,6 +16,7 @@ static const struct {
     { "aspace: map, look up, protect, unmap", selftest_aspace },
     { "aspace: bad requests are refused", selftest_aspace_refuses },
     { "aspace: large pages", selftest_aspace_large },
+    { "aspace: pages of 1 GiB", selftest_aspace_huge },
     { "aspace: destroying one gives all of it back", selftest_aspace_returns },
     { "tlb: every CPU answers a shootdown", selftest_shootdown },
     { "tables: no page is writable and executable", selftest_wx },

@@ -4,6 +4,7 @@
 #include "guest/kernel/errno.h"
 #include "guest/kernel/heap.h"
 #include "guest/kernel/mm.h"
+#include "guest/kernel/move.h"
 #include "guest/kernel/pagewalk.h"
 #include "guest/kernel/selftest_list.h"
 
@@ -97,6 +98,52 @@ void selftest_aspace_large(struct selftest *t)
     CHECK(t, aspace_unmap(as, GVA, PAGE_SIZE) == -EINVAL, "a part of it was unmapped");
     CHECK(t, aspace_unmap(as, GVA, LARGE_SIZE) == 0, "it can't be unmapped");
     CHECK(t, !aspace_lookup(as, GVA, NULL, NULL), "still there");
+    CHECK(t, page_of(gpa)->state != PAGE_ALLOCATED, "the block was not given back");
+    aspace_destroy(as);
+}
+
+/* Without such pages or without a free GiB there is only something to refuse. */
+void selftest_aspace_huge(struct selftest *t)
+{
+    unsigned order = (unsigned)__builtin_ctzl(HUGE_SIZE) - PAGE_SHIFT;
+    struct aspace *as = aspace_create();
+    uint64_t gpa, size = 0, to;
+    struct pagewalk w;
+    int rc;
+
+    CHECK(t, as, "no memory");
+    if (!as)
+        return;
+    if (!cpu_features.gbpages) {
+        rc = aspace_map(as, HUGE_SIZE, HUGE_SIZE, HUGE_SIZE, PTE_NX);
+        CHECK(t, rc == -EINVAL, "a page that the CPU doesn't have: %d", rc);
+    }
+    gpa = cpu_features.gbpages ? pmm_alloc(order, 0) : 0;
+    if (!gpa) {
+        aspace_destroy(as);
+        return;
+    }
+    CHECK(t, gpa % HUGE_SIZE == 0, "a GiB at 0x%lx", gpa);
+    rc = map_new(as, 2 * HUGE_SIZE, PTE_NX); /* leaves empty tables behind */
+    CHECK(t, rc == 0, "4 KiB page: %d", rc);
+    rc = aspace_map(as, 2 * HUGE_SIZE, gpa, HUGE_SIZE, PTE_WRITE | PTE_NX);
+    CHECK(t, rc == -EEXIST, "over a 4 KiB page: %d", rc);
+    CHECK(t, aspace_unmap(as, 2 * HUGE_SIZE, PAGE_SIZE) == 0, "4 KiB page");
+    rc = aspace_map(as, 2 * HUGE_SIZE, gpa, HUGE_SIZE, PTE_WRITE | PTE_NX);
+    CHECK(t, rc == 0, "aspace_map of 1 GiB gave %d", rc);
+    pagewalk(aspace_root(as), 2 * HUGE_SIZE + LARGE_SIZE + 5, &w);
+    CHECK(t, w.mapped && w.n == 2 && w.size == HUGE_SIZE && w.gpa == gpa + LARGE_SIZE + 5,
+          "walk: mapped %d, %u entries, gpa 0x%lx", w.mapped, w.n, w.gpa);
+    CHECK(t, aspace_lookup(as, 3 * HUGE_SIZE - 1, NULL, &size) && size == HUGE_SIZE,
+          "found with size %lu", size);
+    CHECK(t, map_new(as, 2 * HUGE_SIZE + LARGE_SIZE, PTE_NX) == -EEXIST, "4 KiB inside was mapped");
+    rc = aspace_unmap(as, 2 * HUGE_SIZE, LARGE_SIZE);
+    CHECK(t, rc == -EINVAL, "a part of it was unmapped: %d", rc);
+    page_get(gpa); /* somebody uses it by its gpa */
+    rc = move_page(gpa + LARGE_SIZE, &to, &size);
+    CHECK(t, rc == -EBUSY, "a page in use was moved: %d", rc);
+    page_put(gpa);
+    CHECK(t, aspace_unmap(as, 2 * HUGE_SIZE, HUGE_SIZE) == 0, "it can't be unmapped");
     CHECK(t, page_of(gpa)->state != PAGE_ALLOCATED, "the block was not given back");
     aspace_destroy(as);
 }

@@ -35,6 +35,7 @@ void selftest_heap_returns(struct selftest *t);
 void selftest_aspace(struct selftest *t);
 void selftest_aspace_refuses(struct selftest *t);
 void selftest_aspace_large(struct selftest *t);
+void selftest_aspace_huge(struct selftest *t);
 void selftest_aspace_returns(struct selftest *t);
 void selftest_shootdown(struct selftest *t);
 

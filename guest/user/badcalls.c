@@ -76,6 +76,8 @@ static void test_memory_calls(void)
     expect(sys_mmap(0, 0, rw, 0), -EINVAL, "mmap of nothing", 0);
     expect(sys_mmap(0, PAGE_SIZE, 8, 0), -EACCES, "mmap with an unknown protection", 8);
     expect(sys_mmap(0, PAGE_SIZE, rw, 1u << 31), -EINVAL, "mmap with an unknown flag", 0);
+    expect(sys_mmap(0, PAGE_SIZE, rw, SYS_MAP_LARGE | SYS_MAP_HUGE), -EINVAL, "mmap of two sizes",
+           0);
     expect(sys_mmap(0, UINT64_MAX, rw, 0), -EINVAL, "mmap of 2^64 bytes", 0);
     expect(sys_mmap(0, 1ul << 46, rw, 0), -ENOMEM, "mmap of 64 TiB", 0);
     expect(sys_mmap(read_only, UINT64_MAX - PAGE_SIZE, rw, SYS_MAP_FIXED), -EINVAL,
@@ -106,6 +108,7 @@ static void test_numbers(void)
     expect(sys_spawn(args, 5, 0), -EINVAL, "spawn without a closing NUL", 0);
     expect(sys_spawn(args, SYS_ARGS_MAX + 1, 0), -EINVAL, "spawn with too long arguments", 0);
     expect(sys_spawn(args, 6, 1u << 9), -EINVAL, "spawn with an unknown flag", 0);
+    expect(sys_spawn(args, 6, SYS_SHARE), -EINVAL, "spawn that shares", 0);
     expect(sys_spawn("no such program", 16, SYS_QUIET), -ENOENT, "spawn of nothing", 0);
     expect(sys_exec(args, 0), -EINVAL, "exec without a name", 0);
     expect(sys_exec(args, 5), -EINVAL, "exec without a closing NUL", 0);

@@ -165,6 +165,72 @@ static void test_large(void)
     expect(READ, a, false, false);
 }
 
+static bool has_huge(void)
+{
+    return (info_general().features & SYS_FEATURE_1G) != 0;
+}
+
+/* No child here: a fork copies what there is, and these are 2 GiB. */
+static void test_huge(void)
+{
+    long at = sys_mmap(0, 2 * HUGE_SIZE, RW, SYS_MAP_HUGE);
+    volatile char *mem = (volatile char *)at;
+
+    if (!has_huge()) {
+        check(at == -ENOTSUP, "huge pages without such pages: %ld", at);
+        return;
+    }
+    if (info_general().mem_total < 4 * HUGE_SIZE) {
+        check(at == -ENOMEM, "2 huge pages in too little memory: %ld", at);
+        return;
+    }
+    if (!check(at > 0 && (uint64_t)at % HUGE_SIZE == 0, "a huge mapping at 0x%lx", (uint64_t)at))
+        return;
+    check(is_zero((uint64_t)at + HUGE_SIZE - PAGE_SIZE, 2 * PAGE_SIZE), "huge pages not zero");
+    mem[HUGE_SIZE - 1] = 1;
+    mem[HUGE_SIZE] = 2;
+    mem[2 * HUGE_SIZE - 1] = 3;
+    check(mem[HUGE_SIZE - 1] == 1, "a huge page forgot");
+    check(sys_munmap((uint64_t)at, PAGE_SIZE) == -EINVAL, "munmap of a part of a huge page");
+    check(sys_munmap((uint64_t)at, LARGE_SIZE) == -EINVAL, "munmap of 2 MiB of a huge page");
+    check(sys_mprotect((uint64_t)at + LARGE_SIZE, HUGE_SIZE, RW) == -EINVAL, "mprotect across two");
+    check(sys_munmap((uint64_t)at, HUGE_SIZE) == 0, "munmap of a huge page");
+    check(mem[HUGE_SIZE] == 2 && mem[2 * HUGE_SIZE - 1] == 3, "the other huge page forgot");
+    check(sys_mmap((uint64_t)at, LARGE_SIZE, RW, SYS_MAP_FIXED | SYS_MAP_LARGE) == at && *mem == 0,
+          "2 MiB where a huge page was");
+    check(sys_munmap((uint64_t)at, LARGE_SIZE) == 0, "munmap of the 2 MiB");
+    check(sys_mmap((uint64_t)at, HUGE_SIZE, RW, SYS_MAP_FIXED | SYS_MAP_HUGE) == at && *mem == 0 &&
+              mem[HUGE_SIZE - 1] == 0,
+          "a huge page where small tables were");
+    check(sys_munmap((uint64_t)at, 2 * HUGE_SIZE) == 0, "munmap of both huge pages");
+    expect(READ, (uint64_t)at, false, false);
+    expect(READ, (uint64_t)at + HUGE_SIZE, false, false);
+}
+
+/* mem huge: a fork copies a huge page, and keeps its protection. */
+static int huge_fork(void)
+{
+    volatile char *mem = map_pages(HUGE_SIZE, HUGE_SIZE);
+    long pid;
+
+    mem[0] = 1;
+    mem[HUGE_SIZE - 1] = 2;
+    check(sys_mprotect((uint64_t)mem, HUGE_SIZE, SYS_PROT_READ) == 0, "mprotect of a huge page");
+    expect(WRITE, (uint64_t)mem + LARGE_SIZE, false, true);
+    check(sys_mprotect((uint64_t)mem, HUGE_SIZE, RW) == 0, "mprotect to write again");
+    pid = fork_flushed(0);
+    if (pid == 0) {
+        bool same = mem[0] == 1 && mem[HUGE_SIZE - 1] == 2;
+
+        mem[0] = 3;
+        exit(same ? 0 : 1);
+    }
+    check(wait_for(pid).code == 0, "a child does not see its parent's huge page");
+    check(mem[0] == 1, "a child's write reaches its parent's huge page");
+    printf("mem: a huge page was copied twice\n");
+    return check_end();
+}
+
 static void test_malloc(void)
 {
     unsigned char *p[64];
@@ -206,14 +272,83 @@ static void test_fork(void)
     sys_munmap((uint64_t)page, PAGE_SIZE);
 }
 
-int main(void)
+/* --- one address space for two ---------------------------------------------------------------- */
+
+/* What a child in this address space finds; in memory that is there. */
+struct sharer {
+    volatile char *page, *missing;
+    volatile long mmap, munmap, mprotect, fork, info, info_missing;
+    bool touch; /* what is missing */
+};
+
+static void share(void *arg)
 {
+    struct sharer *s = arg;
+    uint64_t at = (uint64_t)s->page;
+
+    s->page[0] = 1;
+    s->mmap = sys_mmap(0, PAGE_SIZE, RW, 0);
+    s->munmap = sys_munmap(at, PAGE_SIZE);
+    s->mprotect = sys_mprotect(at, PAGE_SIZE, SYS_PROT_READ);
+    s->fork = sys_fork(0);
+    s->info = sys_info(SYS_INFO_GENERAL, 0, (void *)(at + 64), sizeof(struct sys_info));
+    s->info_missing = sys_info(SYS_INFO_GENERAL, 0, (void *)s->missing, sizeof(struct sys_info));
+    if (s->touch)
+        *s->missing = 1;
+    sys_call(SYS_EXIT, 7, 0, 0, 0);
+}
+
+static struct sys_status share_once(struct sharer *s, char *stack)
+{
+    long pid = sys_share(share, stack + PAGE_SIZE, s, SYS_QUIET);
+
+    if (pid < 0)
+        die(1, "a child in this address space: error %ld", -pid);
+    return wait_for(pid);
+}
+
+static void test_share(void)
+{
+    char *mem = map_pages(3 * PAGE_SIZE, PAGE_SIZE);
+    struct sharer *s = (struct sharer *)(void *)(mem + PAGE_SIZE);
+    uint64_t lazy = map(0, PAGE_SIZE, RW, SYS_MAP_LAZY);
+    struct sys_status end;
+
+    *s = (struct sharer){ .page = mem, .missing = (volatile char *)lazy };
+    end = share_once(s, mem + 2 * PAGE_SIZE);
+    check(end.vector == -1 && end.code == 7, "the sharer ended with %d", end.code);
+    check(mem[0] == 1, "what it wrote is not here");
+    check(s->mmap == -EPERM && s->munmap == -EPERM && s->mprotect == -EPERM && s->fork == -EPERM,
+          "it could map (%ld), unmap (%ld), protect (%ld), fork (%ld)", s->mmap, s->munmap,
+          s->mprotect, s->fork);
+    check(s->info > 0 && s->info_missing == -EFAULT,
+          "a copy to what is there: %ld, to what is not: %ld", s->info, s->info_missing);
+    s->touch = true;
+    end = share_once(s, mem + 2 * PAGE_SIZE);
+    check(end.vector == 14 && end.addr == lazy, "a page was supplied to it, it ended with %d",
+          end.code);
+    *s->missing = 1;
+    check(share_once(s, mem + 2 * PAGE_SIZE).code == 7, "the page is there now");
+    check(sys_share(share, (void *)UINT64_MAX, s, 0) == -EFAULT, "a stack that can't be");
+    check(sys_call(SYS_FORK, SYS_SHARE, -1, 0, 0) == -EFAULT, "an entry that can't be");
+    sys_munmap((uint64_t)mem, 3 * PAGE_SIZE);
+    sys_munmap(lazy, PAGE_SIZE);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "huge") == 0)
+        return huge_fork();
+    if (argc > 1)
+        die(2, "usage: mem [huge]");
     test_fresh();
     test_hole();
     test_protect();
     test_none_and_lazy();
     test_large();
+    test_huge();
     test_fork();
+    test_share();
     test_malloc();
     return check_end();
 }

@@ -62,6 +62,30 @@ static void orphan(void)
         sys_sleep(100000);
 }
 
+static void rest(void *arg)
+{
+    (void)arg;
+    sys_sleep(1000000);
+    sys_call(SYS_EXIT, 0, 0, 0, 0);
+}
+
+/* An address space whose first process ends before the other one that uses it. */
+static void outlive(void)
+{
+    uint32_t before = info_general().processes;
+    long pid = fork_flushed(0);
+
+    if (pid == 0) {
+        char *stack = map_pages(PAGE_SIZE, PAGE_SIZE);
+
+        exit(sys_share(rest, stack + PAGE_SIZE, NULL, 0) > 0 ? 7 : 8);
+    }
+    check(wait_for(pid).code == 7, "a child that shares its memory");
+    for (int i = 0; i < 1000 && info_general().processes > before; i++)
+        sys_sleep(100000);
+    check(info_general().processes == before, "who shared that memory does not end");
+}
+
 static void kill_spinner(void)
 {
     const char *argv[] = { "spin", NULL };
@@ -124,6 +148,7 @@ static void round_of_all(unsigned n)
     spawn_batch(n);
     check(fork_tree(2, 2) == 7, "the fork tree lost nodes");
     orphan();
+    outlive();
     become();
     kill_spinner();
 }
