@@ -34,7 +34,7 @@ const char *measure_state_name(enum measure_state state);
 const char *measure_paging_name(enum measure_paging paging);
 
 /* A program of the guest that does one thing over and over. */
-struct measure_load {
+struct measure_program {
     const char *name; /* of the program */
     const char *what; /* one operation, in words */
     unsigned ops;     /* a round */
@@ -54,9 +54,9 @@ struct measure_unit {
     uint64_t guest_page; /* 0: native */
     uint64_t host_page;
     uint64_t footprint;
-    bool repeat;                     /* of the first unit of its group */
-    const struct measure_load *load; /* NULL: a chase */
-    uint64_t memory;                 /* bytes that its runner takes */
+    bool repeat;                        /* of the first unit of its group */
+    const struct measure_program *load; /* NULL: a chase */
+    uint64_t memory;                    /* bytes that its runner takes */
 
     enum measure_state state;
     char why[256];
@@ -120,7 +120,7 @@ int measure_plan_make(struct measure_plan *plan, enum measure_mode mode,
 void measure_plan_free(struct measure_plan *plan);
 
 /* Levels of a table whose leaves are pages of that size, in 4-level paging. */
-int measure_levels(uint64_t page);
+int measure_page_levels(uint64_t page);
 
 /* Bytes of RAM of the VM of a unit: a whole number of host pages. */
 uint64_t measure_ram(const struct measure_unit *u);

@@ -21,7 +21,7 @@
 static const uint64_t page_sizes[PAGES_MAX] = { PAGE_SIZE_4K, PAGE_SIZE_2M, PAGE_SIZE_1G };
 
 /* In full runs all of them; the others take so many of the first. */
-static const struct measure_load loads[] = {
+static const struct measure_program loads[] = {
     { "syscalls", "a system call (getpid)", 1000, 1 },
     { "switches", "a switch between two processes", 500, 1 },
     { "faults", "the first touch of a page", 200, 1 },
@@ -91,7 +91,7 @@ bool measure_alike(const struct measure_unit *a, const struct measure_unit *b)
     return a->load == b->load && a->footprint == b->footprint;
 }
 
-int measure_levels(uint64_t page)
+int measure_page_levels(uint64_t page)
 {
     return page == PAGE_SIZE_1G ? 2 : page == PAGE_SIZE_2M ? 3 : 4;
 }
@@ -201,7 +201,7 @@ static int add_cells(struct measure_plan *plan, const struct measure_host *host,
 }
 
 static int add_load(struct measure_plan *plan, const struct measure_host *host,
-                    const struct measure_load *load)
+                    const struct measure_program *load)
 {
     int rc = 0;
 

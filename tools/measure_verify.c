@@ -105,7 +105,7 @@ static int larger(int a, int b)
 /* The formula for the pages asked for; `kind` is who walks, by the host's back end. */
 static int formula_of(const struct measure_unit *u, const char *kind)
 {
-    int g = measure_levels(u->guest_page), h = measure_levels(u->host_page);
+    int g = measure_page_levels(u->guest_page), h = measure_page_levels(u->host_page);
 
     if (!strcmp(kind, "nested"))
         return (g + 1) * (h + 1) - 1;
@@ -208,7 +208,7 @@ static int verify_native(struct measure_unit *u, const struct runner *r, struct 
     else if (u->host_page != PAGE_SIZE_2M)
         huge = 0;
     u->host_share = huge > u->footprint ? 1 : (double)huge / (double)u->footprint;
-    u->formula = measure_levels(u->host_page);
+    u->formula = measure_page_levels(u->host_page);
     return 0;
 }
 
