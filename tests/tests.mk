@@ -76,6 +76,8 @@ $(BUILD)/tests/unit/fake_libvirt.so: tests/unit/fake_libvirt.c tests/unit/fake_l
 
 $(BUILD)/tests/unit/test_bind_libvirt: | $(BUILD)/tests/unit/fake_libvirt.so
 
+$(BUILD)/tests/unit/test_measure_plan: tools/measure_plan.c tools/table.c
+
 $(BUILD)/tests/unit/test_measure_show: tools/measure_view.c tools/measure_text.c tools/measure_csv.c \
 	tools/measure_html.c tools/measure_html_tables.c tools/measure_plot.c tools/measure_gnuplot.c \
 	tools/measure_grid.c tools/measure_read.c tools/table.c

@@ -16,6 +16,7 @@
 #include "tools/bind.h"
 #include "tools/client.h"
 #include "tools/command.h"
+#include "tools/guest_file.h"
 #include "tools/isolate.h"
 #include "vmm/vm.h"
 
@@ -211,30 +212,6 @@ static int with_device(const struct isolate_options *o)
 
 /* --- the command line ------------------------------------------------------------------- */
 
-/* Beside the program, as it was built; or where `make install` puts it. */
-static bool find_kernel(char *out, size_t size)
-{
-    static const char *const places[] = { "%s/guest.elf", "%s/../lib/twofold/guest.elf",
-                                          "/usr/lib/twofold/guest.elf",
-                                          "/usr/local/lib/twofold/guest.elf" };
-    char program[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
-
-    if (n <= 0)
-        return false;
-    program[n] = '\0';
-    *strrchr(program, '/') = '\0';
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        if (i < 2)
-            (void)snprintf(out, size, "%.*s%s", PATH_MAX - 64, program, places[i] + 2);
-        else
-            (void)snprintf(out, size, "%s", places[i]);
-        if (access(out, R_OK) == 0)
-            return true;
-    }
-    return false;
-}
-
 static int check(struct isolate_options *o, const char *kernel)
 {
     bool guest = !o->bdf[0] || o->vm;
@@ -247,7 +224,7 @@ static int check(struct isolate_options *o, const char *kernel)
         return command_fail(STATUS_USAGE, "isolate: --kernel '%s': %s", kernel, strerror(errno));
     if (kernel)
         (void)snprintf(o->kernel, sizeof(o->kernel), "%s", kernel);
-    else if (guest && !find_kernel(o->kernel, sizeof(o->kernel)))
+    else if (guest && !guest_file_find(o->kernel, sizeof(o->kernel)))
         return command_fail(STATUS_USAGE, "isolate: the tiny guest (guest.elf) is neither beside "
                                           "this program nor in /usr/lib/twofold; name it with "
                                           "--kernel");

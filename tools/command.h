@@ -42,6 +42,7 @@ extern const struct command command_console;
 extern const struct command command_devices;
 extern const struct command command_isolate;
 extern const struct command command_info;
+extern const struct command command_measure;
 extern const struct command command_compare;
 extern const struct command command_lab;
 extern const struct command command_version;

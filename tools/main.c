@@ -33,6 +33,7 @@ static const struct command *const commands[] = {
     &command_devices,
     &command_isolate,
     &command_info,
+    &command_measure,
     &command_compare,
     &command_lab,
     &command_version,

@@ -29,6 +29,9 @@ struct measure_options {
  * not even that. The caller owns it. */
 json_t *measure_run(const struct measure_options *options, struct error *err);
 
+/* The signal that ended measure_run(), or 0. */
+int measure_ended(void);
+
 /* --- statistics (measure_stats.c) --- */
 
 struct measure_summary {

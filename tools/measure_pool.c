@@ -1,0 +1,64 @@
+/*
+ * Huge pages for runners: asked for where the pool has too few, given back afterwards.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "tools/measure_impl.h"
+#include "vmm/hugepages.h"
+
+/* Sizes of a pool before it was changed; only of those that were. */
+static struct {
+    uint64_t page, before;
+    bool changed;
+} pools[] = { { .page = PAGE_SIZE_2M }, { .page = PAGE_SIZE_1G } };
+
+#define POOLS (sizeof(pools) / sizeof(pools[0]))
+
+static bool resize(uint64_t page, uint64_t total)
+{
+    char path[96];
+    FILE *f;
+    bool done;
+
+    (void)snprintf(path, sizeof(path),
+                   "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/nr_hugepages", page >> 10);
+    f = fopen(path, "we");
+    if (!f)
+        return false;
+    done = fprintf(f, "%" PRIu64 "\n", total) > 0;
+    return fclose(f) == 0 && done;
+}
+
+static uint64_t usable(const struct hugepages *pool)
+{
+    return pool->free > pool->reserved ? pool->free - pool->reserved : 0;
+}
+
+bool measure_pool_ask(uint64_t page, uint64_t bytes)
+{
+    struct hugepages pool;
+    uint64_t wanted = (bytes + page - 1) / page;
+
+    if (hugepages_read(page, &pool) < 0)
+        return false;
+    if (usable(&pool) >= wanted)
+        return true;
+    for (size_t i = 0; i < POOLS; i++) {
+        if (pools[i].page != page)
+            continue;
+        if (!pools[i].changed)
+            pools[i].before = pool.total;
+        pools[i].changed = resize(page, pool.total + wanted - usable(&pool)) || pools[i].changed;
+    }
+    return hugepages_read(page, &pool) == 0 && usable(&pool) >= wanted;
+}
+
+void measure_pool_return(void)
+{
+    for (size_t i = 0; i < POOLS; i++) {
+        if (pools[i].changed)
+            (void)resize(pools[i].page, pools[i].before);
+        pools[i].changed = false;
+    }
+}
