@@ -90,6 +90,8 @@ int check_end(void);
 uint64_t count_argument(int argc, char **argv, uint64_t fallback);
 /* "PROGRAM: N what: X ns each", when all N took so many TSC cycles. */
 void print_cost(uint64_t n, const char *what, uint64_t cycles);
+/* The smallest first. */
+void sort_values(uint64_t *v, uint64_t n);
 /* Does a write there end a process with a page fault? A forked child tries. */
 bool write_faults(uint64_t addr);
 

@@ -16,6 +16,17 @@ void print_cost(uint64_t n, const char *what, uint64_t cycles)
     printf("%s: %lu %s: %lu.%02lu ns each\n", program_name(), n, what, ns100 / 100, ns100 % 100);
 }
 
+void sort_values(uint64_t *v, uint64_t n)
+{
+    for (uint64_t i = 1; i < n; i++)
+        for (uint64_t j = i; j > 0 && v[j - 1] > v[j]; j--) {
+            uint64_t swap = v[j];
+
+            v[j] = v[j - 1];
+            v[j - 1] = swap;
+        }
+}
+
 bool write_faults(uint64_t addr)
 {
     struct sys_status end;
