@@ -104,7 +104,7 @@ const char *host_edu_take(const char **why)
             return NULL;
         }
     }
-    if (vfio_group_check(&device, &group, &err) < 0) {
+    if (vfio_group_check("bench", &device, &group, &err) < 0) {
         host_edu_give_back();
         return NULL;
     }
@@ -160,7 +160,7 @@ static bool open_it(struct opened *o)
     *o = (struct opened){
         .group.fd = -1, .container.fd = -1, .fd = -1, .event = -1, .regs = MAP_FAILED
     };
-    if (vfio_group_check(&device, &number, &err) < 0 ||
+    if (vfio_group_check("bench", &device, &number, &err) < 0 ||
         vfio_group_open(&o->group, number, &err) < 0 ||
         vfio_container_open(&o->container, &err) < 0 ||
         vfio_container_join(&o->container, &o->group, true, &err) < 0)
