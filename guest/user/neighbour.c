@@ -116,7 +116,7 @@ static void try_address(uint64_t iova)
 static bool next_line(char *line, size_t size)
 {
     size_t n = 0;
-    char c;
+    char c = 0;
 
     for (;;) {
         if (sys_read(SYS_STDIN, &c, 1) != 1 || c == CTRL_D)
