@@ -96,10 +96,10 @@ static json_t *function_json(const struct pci_stat *s)
     (void)snprintf(id, sizeof(id), "%04x:%04x", s->vendor, s->device);
     for (size_t i = 0; i < sizeof(s->sent) / sizeof(s->sent[0]); i++)
         sent += s->sent[i];
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:b, s:s, s:o}", "name", s->name, "bdf", bdf, "id",
-                     id, "class", control_hex(s->class), "bars", bars_json(s), "bus_master",
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:b, s:s, s:o, s:b}", "name", s->name, "bdf", bdf,
+                     "id", id, "class", control_hex(s->class), "bars", bars_json(s), "bus_master",
                      (int)s->bus_master, "interrupts", kind_name(s->kind), "sent",
-                     control_number(sent));
+                     control_number(sent), "by_irqfd", (int)s->by_irqfd);
 }
 
 json_t *control_pci_json(struct vm *vm)

@@ -204,6 +204,7 @@ bool pci_stat_read(struct pci *pci, size_t n, struct pci_stat *out)
             .class = pci_get(f, PCI_CFG_CLASS, 3),
             .kind = pci_interrupt_kind(f),
             .bus_master = pci_bus_master(f),
+            .by_irqfd = f->by_irqfd,
         };
         memcpy(out->sent, f->raised, sizeof(out->sent));
         memcpy(out->bar, f->bar, sizeof(out->bar));

@@ -149,7 +149,7 @@ static int group_of(struct vfio *v, const struct vfio_bdf *bdf, const struct vfi
                     struct vfio_group **out, struct error *err)
 {
     unsigned number;
-    int rc = vfio_group_check(bdf, &number, err);
+    int rc = vfio_group_check("--vfio", bdf, &number, err);
 
     if (rc < 0)
         return rc;

@@ -252,7 +252,7 @@ static int64_t op_raise(struct pci_device *d, struct sys_dma *a)
     (void)d;
     if (a->value == 0 || a->value > UINT32_MAX)
         return -EINVAL;
-    bits = edu_raise((uint32_t)a->value);
+    bits = edu_raise((uint32_t)a->value, &a->len);
     a->value = bits < 0 ? 0 : (uint64_t)bits;
     return bits < 0 ? bits : 0;
 }
