@@ -30,7 +30,7 @@ static const struct part {
     { "start", bench_start, true },        { "exits", bench_exits, true },
     { "memory", bench_memory, true },      { "faults", bench_faults, false },
     { "populate", bench_populate, false }, { "scan", bench_scan, false },
-    { "shadow", bench_shadow, true },
+    { "shadow", bench_shadow, true },      { "measure", bench_measure, false },
 };
 
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
