@@ -69,8 +69,10 @@ int measure_native(uint64_t size, uint64_t page)
     char *mem = map_memory(bytes, page);
     struct chase_node *node;
 
-    if (!mem || !order)
+    if (!mem || !order) {
+        free(order);
         return fail("memory for the chain");
+    }
     for (uint64_t at = 0; at < bytes; at += PAGE_SIZE_4K)
         mem[at] = 0;
     node = chase_build(mem, order, pages);
