@@ -235,12 +235,13 @@ enum sys_dma_op {
                          EIO: no end was seen in time */
     SYS_DMA_FAULTS,   /* addr, len: struct sys_dma_fault of number `value` + 1 on, as many as there
                          are and fit; returns how many */
-    SYS_DMA_RAISE,    /* value: bits for IRQ_STATUS; waits for the interrupt, -> value: its bits */
-    SYS_DMA_COMPUTE,  /* value: a number, -> value: its factorial, modulo 2^32 */
-    SYS_DMA_LIVE,     /* value: 32 bits, -> value: what the liveness register makes of them */
-    SYS_DMA_WATCH,    /* the kernel raises the watched interrupt (sys_dma_info) itself */
-    SYS_DMA_PEEK,     /* iova: a gpa in RAM, len up to a page: copied to addr */
-    SYS_DMA_VICTIM,   /* the kernel's page gets its content back; -> iova: its gpa */
+    SYS_DMA_RAISE, /* value: bits for IRQ_STATUS; waits for the interrupt, -> value: its bits; len:
+                      TSC cycles from the write to the handler, 0 when the driver has no vector */
+    SYS_DMA_COMPUTE, /* value: a number, -> value: its factorial, modulo 2^32 */
+    SYS_DMA_LIVE,    /* value: 32 bits, -> value: what the liveness register makes of them */
+    SYS_DMA_WATCH,   /* the kernel raises the watched interrupt (sys_dma_info) itself */
+    SYS_DMA_PEEK,    /* iova: a gpa in RAM, len up to a page: copied to addr */
+    SYS_DMA_VICTIM,  /* the kernel's page gets its content back; -> iova: its gpa */
     SYS_DMA_PLACE,   /* addr: a page of the caller's; iova, len: a range of RAM. The page moves to a
                         gpa inside, its content is lost. -> value: its gpa */
     SYS_DMA_GPA,     /* addr: -> value: its gpa */

@@ -59,33 +59,53 @@ static int domain_create(struct iommu *m, uint32_t id, bool bypass, struct domai
     return 0;
 }
 
-/* Counts the leaves of a mapping: pt_map() takes the largest that both addresses are aligned to. */
-static void count_leaves(struct iommu_stat *stat, uint64_t iova, uint64_t output, uint64_t len,
-                         bool there)
-{
-    static const unsigned shifts[] = { PAGE_SHIFT_1G, PAGE_SHIFT_2M, PAGE_SHIFT_4K };
-    uint64_t *counter[] = { &stat->leaves_1g, &stat->leaves_2m, &stat->leaves_4k };
-    uint64_t first = iova, last = iova; /* what larger leaves cover: nothing yet */
+/* The leaves of a mapping, by size: pt_map() takes the largest that both addresses are aligned to.
+ */
+enum { LEAF_1G, LEAF_2M, LEAF_4K, LEAVES };
 
-    for (size_t i = 0; i < 3; i++) {
+static void leaves_of(uint64_t iova, uint64_t output, uint64_t len, uint64_t n[LEAVES])
+{
+    static const unsigned shifts[LEAVES] = { PAGE_SHIFT_1G, PAGE_SHIFT_2M, PAGE_SHIFT_4K };
+    uint64_t covered = 0; /* by larger leaves */
+
+    for (size_t i = 0; i < LEAVES; i++) {
         uint64_t size = UINT64_C(1) << shifts[i];
         uint64_t begin = (iova + size - 1) & ~(size - 1), end = (iova + len) & ~(size - 1);
-        uint64_t n;
 
+        n[i] = 0;
         if (((iova ^ output) & (size - 1)) != 0 || begin >= end)
             continue;
-        n = ((end - begin) - (last - first)) >> shifts[i];
-        *counter[i] += there ? n : 0 - n;
-        first = begin;
-        last = end;
+        n[i] = (end - begin - covered) >> shifts[i];
+        covered = end - begin;
     }
+}
+
+static void count_leaves(struct iommu_stat *stat, const struct iommu_mapping *map, bool there)
+{
+    uint64_t n[LEAVES];
+
+    leaves_of(map->iova.v, map->output, map->len, n);
+    stat->leaves_1g += there ? n[LEAF_1G] : 0 - n[LEAF_1G];
+    stat->leaves_2m += there ? n[LEAF_2M] : 0 - n[LEAF_2M];
+    stat->leaves_4k += there ? n[LEAF_4K] : 0 - n[LEAF_4K];
+}
+
+/* False when the tables that are left can't be enough: said at once, where pt_map() would take them
+ * all first. Tables at the two ends may be there. */
+static bool may_fit(const struct iommu *m, uint64_t iova, uint64_t output, uint64_t len)
+{
+    uint64_t n[LEAVES];
+
+    leaves_of(iova, output, len, n);
+    return n[LEAF_4K] / 512 + n[LEAF_2M] / 512 + n[LEAF_1G] / 512 <=
+           IOMMU_TABLES_MAX - m->tables.used + 6;
 }
 
 static void forget_mapping(struct iommu *m, struct domain *d, uint64_t iova)
 {
     struct mapping *gone = mapping_remove(&d->maps, iova);
 
-    count_leaves(&m->stat, gone->m.iova.v, gone->m.output, gone->m.len, false);
+    count_leaves(&m->stat, &gone->m, false);
     m->mappings--;
     free(gone);
 }
@@ -190,7 +210,7 @@ static int map_check(const struct iommu *m, const struct domain *d, uint64_t iov
     n = mapping_first(d->maps, iova);
     if (n && n->m.iova.v <= last)
         return -EEXIST;
-    return m->mappings < IOMMU_MAPPINGS_MAX ? 0 : -ENOMEM;
+    return m->mappings < IOMMU_MAPPINGS_MAX && may_fit(m, iova, output, len) ? 0 : -ENOMEM;
 }
 
 /* xorshift: priorities only have to be unknown to who maps. */
@@ -226,7 +246,7 @@ int iommu_map(struct iommu *m, uint32_t domain, iova_t iova, uint64_t len, uint6
     m->mappings++;
     m->stat.maps++;
     m->stat.map_bytes += len;
-    count_leaves(&m->stat, iova.v, output, len, true);
+    count_leaves(&m->stat, &n->m, true);
     return 0;
 }
 

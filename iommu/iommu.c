@@ -174,6 +174,18 @@ bool iommu_mapping(const struct iommu *m, uint32_t domain, size_t n, struct iomm
     return true;
 }
 
+bool iommu_find_mapping(const struct iommu *m, uint32_t domain, iova_t iova,
+                        struct iommu_mapping *out)
+{
+    const struct domain *d = iommu_find_domain(m, domain);
+    const struct mapping *found = d ? mapping_first(d->maps, iova.v) : NULL;
+
+    if (!found || found->m.iova.v > iova.v)
+        return false;
+    *out = found->m;
+    return true;
+}
+
 void iommu_on_unmap(struct iommu *m, void (*fn)(void *ctx, uint32_t domain), void *ctx)
 {
     m->on_unmap = fn;

@@ -18,7 +18,7 @@
 
 /* Of all domains together: what a guest can make the monitor keep. */
 #define IOMMU_MAPPINGS_MAX 65536u
-#define IOMMU_TABLES_MAX   32768u /* of 4 KiB */
+#define IOMMU_TABLES_MAX   16384u /* of 4 KiB */
 
 enum iommu_reason {
     IOMMU_NO_DOMAIN,  /* the endpoint is attached to nothing, and there is no bypass */
@@ -107,13 +107,16 @@ int iommu_unmap(struct iommu *m, uint32_t domain, iova_t iova, uint64_t len, uin
  * endpoint and where it is. */
 size_t iommu_mappings(const struct iommu *m, uint32_t domain);
 bool iommu_mapping(const struct iommu *m, uint32_t domain, size_t n, struct iommu_mapping *out);
+/* The mapping that has `iova` in it; no access, so it counts as none and faults never. */
+bool iommu_find_mapping(const struct iommu *m, uint32_t domain, iova_t iova,
+                        struct iommu_mapping *out);
 bool iommu_domain(const struct iommu *m, size_t n, uint32_t *domain, bool *bypass_domain);
 bool iommu_endpoint(const struct iommu *m, size_t n, uint32_t *endpoint, bool *attached,
                     uint32_t *domain);
 
 /*
  * What the device's access to `iova` leads to: 0, or -EFAULT with the fault recorded and on_fault()
- * called. `prot` is what the access needs (one of IOMMU_*).
+ * called. `prot` is what the access needs (one of IOMMU_*); `len` at least 1.
  */
 int iommu_translate(struct iommu *m, uint32_t endpoint, iova_t iova, uint64_t len, unsigned prot,
                     struct iommu_translation *out);

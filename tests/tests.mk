@@ -7,7 +7,8 @@ UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
 TEST_SRC  = $(UNIT_SRC) tests/unit/image.c tests/unit/boot_fixture.c tests/unit/pages_fixture.c \
 	    tests/unit/interp_fixture.c tests/unit/cpu_fixture.c tests/unit/shadow_fixture.c \
-	    tests/unit/pci_fixture.c tests/unit/host_fixture.c \
+	    tests/unit/virtio_fixture.c tests/unit/pci_fixture.c tests/unit/edu_fixture.c \
+	    tests/unit/host_fixture.c tests/unit/fake_libvirt.c \
 	    $(wildcard tests/bench/*.c) $(wildcard tests/fuzz/*.c)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB)
@@ -31,6 +32,11 @@ $(BUILD)/tests/unit/test_interp_modes $(BUILD)/tests/unit/test_interp_kinds: \
 $(BUILD)/tests/unit/test_cpu_event $(BUILD)/tests/unit/test_cpu_transfer \
 $(BUILD)/tests/unit/test_cpu_segment: tests/unit/cpu_fixture.c tests/unit/cpu_fixture.h
 
+# A PCI bus and a virtio driver.
+$(BUILD)/tests/unit/test_virtio_pci $(BUILD)/tests/unit/test_virtio_blk \
+$(BUILD)/tests/unit/test_virtio_iommu_device: \
+	tests/unit/virtio_fixture.c tests/unit/virtio_fixture.h
+
 # A PCI bus without a VM.
 $(BUILD)/tests/unit/test_pci $(BUILD)/tests/unit/test_pci_msi: \
 	tests/unit/pci_fixture.c tests/unit/pci_fixture.h
@@ -47,15 +53,28 @@ $(BUILD)/tests/unit/test_walk_view: tools/walk_grid.c tools/walk_ink.c tools/wal
 
 $(BUILD)/tests/unit/test_values: tools/parse.c tools/table.c
 
+$(BUILD)/tests/unit/test_measure_stats: tools/measure_stats.c
 # A machine's sysfs in a folder.
-$(BUILD)/tests/unit/test_bind: tests/unit/host_fixture.c tests/unit/host_fixture.h \
+$(BUILD)/tests/unit/test_bind $(BUILD)/tests/unit/test_bind_libvirt: \
+	tests/unit/host_fixture.c tests/unit/host_fixture.h tests/unit/fake_libvirt.h \
 	$(wildcard tools/bind*.c) tools/host_device.c tools/host_use.c tools/host_verdict.c tools/libvirt_load.c
 
 $(BUILD)/tests/unit/test_iova_picture: tools/isolate_text.c tools/iova_layout.c tools/iova_svg.c \
 	tools/iova_picture.c
 
-$(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c
-$(BUILD)/tests/unit/test_measure_stats: tools/measure_stats.c
+$(BUILD)/tests/unit/test_isolate_vm: tools/isolate_text.c tools/isolate_guest.c tools/isolate_vm.c \
+	tools/isolate_log.c
+
+$(BUILD)/tests/unit/test_edu $(BUILD)/tests/unit/test_edu_iommu: \
+	tests/unit/edu_fixture.c tests/unit/edu_fixture.h
+
+# A library that says it is libvirt.
+$(BUILD)/tests/unit/fake_libvirt.so: tests/unit/fake_libvirt.c tests/unit/fake_libvirt.h
+	@mkdir -p $(@D)
+	@echo "  TEST    $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -shared -fPIC -Wl,-soname,libvirt.so.0 -o $@ $< $(LDFLAGS)
+
+$(BUILD)/tests/unit/test_bind_libvirt: | $(BUILD)/tests/unit/fake_libvirt.so
 
 $(BUILD)/tests/unit/test_measure_plan: tools/measure_plan.c tools/table.c
 
@@ -84,6 +103,12 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"
 	$(Q)clang $(CPPFLAGS) $(CSTD) -Wall $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(LDLIBS)
+
+# Results of `twofold measure`, which are the tools' matter.
+$(BUILD)/tests/fuzz/fuzz_measure: tools/measure_view.c tools/measure_read.c tools/measure_stats.c \
+	tools/measure_compare.c tools/measure_text.c tools/measure_csv.c tools/measure_html.c \
+	tools/measure_html_tables.c tools/measure_grid.c tools/measure_plot.c tools/measure_gnuplot.c \
+	tools/table.c
 
 # Kept: make takes them for intermediate files.
 .SECONDARY: $(FUZZ_OBJ)

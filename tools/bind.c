@@ -171,7 +171,7 @@ static int open_record(struct binding *b, const struct host *h, const struct hos
 
 static int move(struct binding *b, const struct host *h, struct error *err)
 {
-    int rc = h->libvirt ? bind_by_libvirt(b->bdf, true, err) : 0;
+    int rc = bind_by_libvirt(h, b->bdf, true, err);
 
     if (rc > 0) {
         b->libvirt = true;
@@ -212,12 +212,9 @@ int bind_give_back(struct binding *b, const struct host *h, struct error *err)
     if (!b->bdf[0] || b->record < 0)
         return 0;
     if (!b->kept) {
-        if (b->libvirt && h->libvirt)
-            rc = bind_by_libvirt(b->bdf, false, err);
-        if (rc <= 0)
-            rc = give_by_sysfs(h, b, err);
-        if (rc > 0)
-            rc = 0;
+        if (b->libvirt) /* what it doesn't do, or where it is gone by now, we do */
+            (void)bind_by_libvirt(h, b->bdf, false, NULL);
+        rc = give_by_sysfs(h, b, err);
     }
     if (rc)
         bind_record_close(b);

@@ -84,6 +84,6 @@ void bind_record_close(struct binding *b);
  * Detaches a device from its driver for vfio-pci (take), or attaches it again, by the daemon of
  * qemu:///system. 1 done; 0 no daemon answers, or it knows no such device; or -errno.
  */
-int bind_by_libvirt(const char *bdf, bool take, struct error *err);
+int bind_by_libvirt(const struct host *h, const char *bdf, bool take, struct error *err);
 
 #endif

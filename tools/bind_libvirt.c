@@ -50,17 +50,28 @@ static void device_name(const char *bdf, char *buf, size_t size)
             *at = '_';
 }
 
-int bind_by_libvirt(const char *bdf, bool take, struct error *err)
+/* No need to load libvirt, and to wait for it, where no daemon listens. */
+static bool daemon_listens(const struct host *h)
+{
+    static const char *const sockets[] = { "libvirt-sock", "virtqemud-sock" };
+    char path[256];
+
+    for (size_t i = 0; h->libvirt && i < sizeof(sockets) / sizeof(sockets[0]); i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", h->libvirt, sockets[i]);
+        if (access(path, W_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+int bind_by_libvirt(const struct host *h, const char *bdf, bool take, struct error *err)
 {
     char name[BDF_SIZE + 8];
     struct calls c;
     void *conn, *dev;
     int rc = 0;
 
-    /* No need to load it, and to wait for it, where no daemon listens. */
-    if (access("/run/libvirt/libvirt-sock", W_OK) && access("/run/libvirt/virtqemud-sock", W_OK))
-        return 0;
-    if (load(&c))
+    if (!daemon_listens(h) || load(&c))
         return 0;
     c.virSetErrorFunc(NULL, quiet);
     conn = c.virConnectOpen("qemu:///system");

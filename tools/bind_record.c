@@ -46,7 +46,7 @@ static int record_path(const struct host *h, const char *bdf, char *buf, size_t 
 static bool read_record(const char *path, struct binding *b, long *pid)
 {
     FILE *f = fopen(path, "re");
-    char line[128], value[64];
+    char line[128], value[48];
     bool any = false;
 
     *pid = 0;

@@ -161,7 +161,10 @@ static void print(const char *name, const json_t *result, uint64_t faults)
                                                                  : "nothing");
     stat_print_iommu(json_object_get(result, "counters"));
     print_endpoints(json_object_get(result, "endpoints"));
-    json_array_foreach(json_object_get(result, "domains"), i, d) print_domain(d);
+    json_array_foreach(json_object_get(result, "domains"), i, d)
+    {
+        print_domain(d);
+    }
     print_faults(json_object_get(result, "faults"), faults);
 }
 

@@ -18,6 +18,7 @@
 #include "tools/command.h"
 #include "tools/guest_file.h"
 #include "tools/isolate.h"
+#include "vmm/vm.h"
 
 static const char help[] =
     "usage: twofold isolate [--device BDF] [--vm] [--kernel FILE] [-o FILE] [--json]\n"
@@ -190,16 +191,13 @@ static int show_apart(const struct isolate_options *o, const sigset_t *end, cons
 
 static int with_device(const struct isolate_options *o)
 {
-    static const int end_signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
     const char *bdf = o->bdf;
     struct binding binding;
     struct error err;
     sigset_t end, old;
     int status, rc;
 
-    sigemptyset(&end);
-    for (size_t i = 0; i < sizeof(end_signals) / sizeof(end_signals[0]); i++)
-        sigaddset(&end, end_signals[i]);
+    vm_end_signals(&end);
     (void)sigprocmask(SIG_BLOCK, &end, &old);
     rc = bind_take_all(&binding, &host_machine, &bdf, 1, &err);
     if (rc) {
@@ -260,7 +258,8 @@ static int run(const struct command *cmd, int argc, char **argv)
     status = check(&o, kernel);
     if (status)
         return status;
-    return o.bdf[0] ? with_device(&o) : show(&o);
+    /* With --vm `twofold run` takes the device, and gives it back. */
+    return o.bdf[0] && !o.vm ? with_device(&o) : show(&o);
 }
 
 const struct command command_isolate = {

@@ -241,7 +241,7 @@ struct lab {
 static int run_machine(void *ctx)
 {
     struct lab *lab = ctx;
-    struct lab_machine m = { .link = -1, .console = -1, .display = -1 };
+    struct lab_machine m = { .link = -1, .console = -1, .display = -1, .screen = -1 };
     enum lab_end end = LAB_FAILED;
     int status = STATUS_FAILED;
     struct error err;

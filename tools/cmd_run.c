@@ -14,6 +14,7 @@
 #include "tools/run_devices.h"
 #include "tools/run_memory.h"
 #include "vmm/control.h"
+#include "vmm/vfio.h"
 #include "vmm/vm.h"
 
 #define MEM_DEFAULT (UINT64_C(256) << 20)
@@ -301,7 +302,9 @@ static int run_vm(const struct vm_config *cfg)
     struct error err = { "" }, lost;
     int code;
 
-    code = run_devices_take(&taken, &cfg->devices, &err);
+    code = vfio_check(&cfg->devices, cfg->mem_bytes, &err);
+    if (!code)
+        code = run_devices_take(&taken, &cfg->devices, &err);
     if (!code)
         code = vm_create(&vm, cfg, &err);
     if (!code)

@@ -15,8 +15,9 @@
 static const char help[] =
     "usage: twofold stat [OPTIONS] NAME\n"
     "\n"
-    "Shows a VM's state, its exits by vCPU and reason, the accesses to each device, and\n"
-    "how much memory is resident, by the page size that the host really mapped.\n"
+    "Shows a VM's state, its exits by vCPU and reason, the accesses to each device, PCI\n"
+    "devices with their interrupts, and how much memory is resident, by the page size\n"
+    "that the host really mapped.\n"
     "\n"
     "  --json         one object, as docs/control.md describes it\n"
     "  --pages        instead: the pages by state and size, by range, by node, and which\n"

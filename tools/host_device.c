@@ -55,7 +55,7 @@ static int load_module(void *ctx, const char *module)
 const struct host host_machine = {
     .sys = "/sys",
     .proc = "/proc",
-    .libvirt = true,
+    .libvirt = "/run/libvirt",
     .write = write_attribute,
     .load = load_module,
 };
@@ -140,8 +140,9 @@ int host_device_read(const struct host *h, const char *bdf, struct host_device *
     out->vendor = read_hex(h, bdf, "vendor");
     out->device = read_hex(h, bdf, "device");
     out->class_code = read_hex(h, bdf, "class");
-    /* PCI Code and ID Assignment: base class 6, sub-classes 0 (host) and 4 (PCI-to-PCI). */
-    out->bridge = out->class_code >> 8 == 0x0600 || out->class_code >> 8 == 0x0604;
+    /* PCI Code and ID Assignment, 1.7: sub-classes 0 (host) and 4 (PCI-to-PCI) of the bridges. */
+    out->bridge = out->class_code >> 16 == 0x06;
+    out->port = out->class_code >> 8 == 0x0600 || out->class_code >> 8 == 0x0604;
     read_link(h, bdf, "driver", out->driver, sizeof(out->driver));
     read_text(h, bdf, "driver_override", out->driver_override, sizeof(out->driver_override));
     if (!strcmp(out->driver_override, "(null)"))

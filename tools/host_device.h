@@ -17,7 +17,7 @@
 struct host {
     const char *sys, *proc; /* "/sys", "/proc" */
     const char *records;    /* folder of records; NULL: below the one of control sockets */
-    bool libvirt;           /* a daemon of it may be asked */
+    const char *libvirt;    /* folder of its daemon's sockets; NULL: not asked */
     /* Writes `text` to an attribute of sysfs. 0 or -errno. */
     int (*write)(void *ctx, const char *path, const char *text);
     /* Loads a kernel module. 0 or -errno. */
@@ -31,7 +31,8 @@ struct host_device {
     unsigned vendor, device, class_code;  /* class_code: 24 bits */
     char driver[48], driver_override[48]; /* "": none */
     int group;                            /* IOMMU group; -1: none */
-    bool bridge;                          /* PCI-to-PCI or host bridge */
+    bool bridge;                          /* of any kind: stays with the machine */
+    bool port;                            /* PCI-to-PCI or host bridge */
     char reset[48];                       /* "flr bus"; "": none */
     char use[96]; /* what the machine needs it for: "holds / (vda1)"; "": nothing known */
 };
@@ -53,12 +54,12 @@ int host_devices(const struct host *h, struct host_device **out, size_t *n, stru
  * that are up. */
 void host_device_use(const struct host *h, struct host_device *d);
 
-/* A member of a group that is in nobody's way there: on vfio-pci, on no driver, or a bridge. */
+/* A member of a group that is in nobody's way there: on vfio-pci, on no driver, or a port. */
 bool host_device_yields(const struct host_device *d);
 
 /* What isolates a device, or what is in the way. */
 struct host_verdict {
-    bool isolated; /* alone in its group, but for bridges */
+    bool isolated; /* alone in its group, but for ports */
     bool usable;   /* may be taken for a VM now */
     char why[256]; /* one line; never empty */
     char advice[256];

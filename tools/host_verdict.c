@@ -86,7 +86,7 @@ bool host_device_no_acs(const struct host *h, const char *bdf, char bridge[BDF_S
 
 bool host_device_yields(const struct host_device *d)
 {
-    return d->bridge || !d->driver[0] || !strcmp(d->driver, "vfio-pci") ||
+    return d->port || !d->driver[0] || !strcmp(d->driver, "vfio-pci") ||
            !strcmp(d->driver, "pci-stub");
 }
 
@@ -140,7 +140,7 @@ void host_device_judge(const struct host *h, const struct host_device *list, siz
     for (size_t i = 0; d->group >= 0 && i < n; i++) {
         const struct host_device *o = &list[i];
 
-        if (o->group != d->group || o->bridge || !strcmp(o->bdf, d->bdf))
+        if (o->group != d->group || o->port || !strcmp(o->bdf, d->bdf))
             continue;
         if (!other || (host_device_yields(other) && !host_device_yields(o)))
             other = o;

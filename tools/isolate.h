@@ -48,7 +48,7 @@ struct isolate_report {
 };
 
 /* xxh64 of memory that an attempt aims at. */
-uint64_t isolate_sum(const void *bytes, size_t len);
+uint64_t isolate_sum(const void *bytes, size_t len) __attribute__((nonnull));
 
 /* True when an attempt ended as it should; a blocked write has left memory as it was, too. */
 bool isolate_as_expected(const struct isolate_attempt *a);

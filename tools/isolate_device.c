@@ -23,7 +23,7 @@ static int open_device(struct isolate_device *d, struct error *err)
     int rc = vfio_bdf_parse(d->bdf, &bdf, err);
 
     if (rc == 0)
-        rc = vfio_group_check(&bdf, &group, err);
+        rc = vfio_group_check("isolate --device", &bdf, &group, err);
     if (rc == 0)
         rc = vfio_group_open(&d->group, group, err);
     if (rc == 0)

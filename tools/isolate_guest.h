@@ -25,12 +25,18 @@ enum isolate_line {
  */
 int isolate_take_line(const char *line, struct isolate_report *r, struct error *err);
 
-/*
- * Runs `argv`, whose standard output is the console, and fills *r; attempts are printed to `to` as
- * they come. 0 once all was said and the program ended. Else -errno with a sentence, and the end of
- * what else was on the console goes to `log`.
- */
-int isolate_collect(const char *const argv[], struct isolate_report *r, FILE *to, FILE *log,
+/* A program whose standard output is a console with such lines. */
+struct isolate_program {
+    const char *const *argv; /* argv[0]: its path */
+    FILE *to;                /* attempts, as they come */
+    FILE *log;               /* the end of what else was on the console, if it fails */
+    /* May complete an attempt that was blocked and of which the guest heard nothing. NULL: none. */
+    void (*listen)(void *ctx, struct isolate_attempt *a);
+    void *ctx;
+};
+
+/* Runs it and fills *r. 0 once all was said and the program ended, else -errno with a sentence. */
+int isolate_collect(const struct isolate_program *program, struct isolate_report *r,
                     struct error *err);
 
 #endif

@@ -37,6 +37,8 @@ const char *isolate_outcome(const struct isolate_attempt *a)
 
 const char *isolate_effect(const struct isolate_attempt *a)
 {
+    if (a->write && a->iova >> 20 == 0xfee) /* the window of interrupts */
+        return a->went ? "an interrupt came" : "no interrupt came";
     if (!a->write)
         return a->went ? "device got the bytes" : "device got nothing";
     if (a->sums)

@@ -13,18 +13,20 @@
 
 #include "tools/command.h"
 #include "tools/isolate_guest.h"
+#include "tools/isolate_vfio.h"
 
-#define LINE_MAX_BYTES 1024u                /* the longest line that may be one of ours */
-#define CONSOLE_MAX    (1u << 20)           /* a guest that says more than this is another one */
-#define LOG_MAX        (8u << 10)           /* of the rest: the end of it */
+#define LINE_MAX_BYTES 1024u      /* the longest line that may be one of ours */
+#define CONSOLE_MAX    (1u << 20) /* a guest that says more than this is another one */
+#define LOG_MAX        (8u << 10) /* of the rest: the end of it */
+#define KERNEL_LINES   64u
 #define GUEST_STATUS   3                    /* the program's own are up to this */
 #define TIMEOUT        "120"                /* seconds */
 #define VFIO_RANGE     "0x1000000+0x100000" /* of guest memory: the passed-through device's */
 
 /* A program whose output is read. */
 struct console {
+    const struct isolate_program *program;
     struct isolate_report *r;
-    FILE *to;
     pid_t pid;
     int fd;
     char line[LINE_MAX_BYTES];
@@ -45,6 +47,13 @@ static void keep(struct console *c, const char *text, size_t len)
     c->logged += len;
 }
 
+static void end_attempt(const struct isolate_program *p, struct isolate_attempt *a)
+{
+    if (p->listen && !a->went && !a->said[0])
+        p->listen(p->ctx, a);
+    isolate_print_attempt(p->to, a);
+}
+
 static int end_line(struct console *c, struct error *err)
 {
     int kind = ISOLATE_OTHER;
@@ -58,7 +67,7 @@ static int end_line(struct console *c, struct error *err)
         c->len = sizeof(c->line) - 1;
     }
     if (kind == ISOLATE_ATTEMPT)
-        isolate_print_attempt(c->to, &c->r->attempt[c->r->attempts - 1]);
+        end_attempt(c->program, &c->r->attempt[c->r->attempts - 1]);
     if (kind == ISOLATE_OTHER) {
         keep(c, c->line, c->len);
         keep(c, "\n", 1);
@@ -169,7 +178,7 @@ static int judge(const struct console *c, int status, struct error *err)
                      code, c->r->attempts);
 }
 
-int isolate_collect(const char *const argv[], struct isolate_report *r, FILE *to, FILE *log,
+int isolate_collect(const struct isolate_program *program, struct isolate_report *r,
                     struct error *err)
 {
     struct console *c = calloc(1, sizeof(*c));
@@ -177,9 +186,9 @@ int isolate_collect(const char *const argv[], struct isolate_report *r, FILE *to
 
     if (!c)
         return error_set(err, -ENOMEM, "out of memory");
+    c->program = program;
     c->r = r;
-    c->to = to;
-    rc = spawn(c, argv, err);
+    rc = spawn(c, program->argv, err);
     if (rc == 0) {
         rc = read_all(c, err);
         (void)close(c->fd);
@@ -189,9 +198,62 @@ int isolate_collect(const char *const argv[], struct isolate_report *r, FILE *to
         if (rc == 0)
             rc = judge(c, status, err);
         if (rc < 0)
-            (void)fwrite(c->log, 1, c->logged, log);
+            (void)fwrite(c->log, 1, c->logged, program->log);
     }
     free(c);
+    return rc;
+}
+
+/* --- the two VMs -------------------------------------------------------------------------------
+ */
+
+/* What this machine's kernel said of the device: the guest goes on meanwhile, so that lines of its
+ * next attempts may come while those of the last one are looked for. */
+struct kernel_log {
+    struct isolate_log log;
+    char line[KERNEL_LINES][sizeof(((struct isolate_attempt *)NULL)->said)];
+    size_t lines;
+};
+
+/* VT-d says which access it was. */
+static bool is_of(const char *line, const struct isolate_attempt *a)
+{
+    char page[24];
+
+    (void)snprintf(page, sizeof(page), "0x%llx", (unsigned long long)a->iova & ~0xfffull);
+    return strstr(line, page) && !strstr(line, a->write ? "DMA Read" : "DMA Write");
+}
+
+static void ask_kernel(void *ctx, struct isolate_attempt *a)
+{
+    struct kernel_log *k = ctx;
+
+    for (size_t i = 0; i < k->lines || k->lines < KERNEL_LINES; i++) {
+        if (i == k->lines && !isolate_log_fault(&k->log, k->line[i], sizeof(k->line[i])))
+            return;
+        k->lines += i == k->lines;
+        if (is_of(k->line[i], a)) {
+            memcpy(a->said, k->line[i], sizeof(a->said));
+            return;
+        }
+    }
+}
+
+static int run_passed(const char *const *argv, const char *bdf, struct isolate_report *out,
+                      struct error *err)
+{
+    struct kernel_log *k = calloc(1, sizeof(*k));
+    struct isolate_program program = {
+        .argv = argv, .to = stdout, .log = stderr, .listen = ask_kernel, .ctx = k
+    };
+    int rc;
+
+    if (!k)
+        return error_set(err, -ENOMEM, "out of memory");
+    isolate_log_open(&k->log, bdf);
+    rc = isolate_collect(&program, out, err);
+    isolate_log_close(&k->log);
+    free(k);
     return rc;
 }
 
@@ -205,6 +267,8 @@ int isolate_vm(const char *kernel, const char *bdf, struct isolate_report *out, 
                                    "--timeout",      TIMEOUT,    "--vfio",   vfio, file,    "--",
                                    "isolate",        "--window", VFIO_RANGE, NULL };
 
+    const struct isolate_program program = { .argv = emulated, .to = stdout, .log = stderr };
+
     *out = (struct isolate_report){ .regions = 0 };
     (void)snprintf(name, sizeof(name), "isolate-%d", (int)getpid());
     if ((size_t)snprintf(file, sizeof(file), "%s%s", *kernel == '-' ? "./" : "", kernel) >=
@@ -214,12 +278,12 @@ int isolate_vm(const char *kernel, const char *bdf, struct isolate_report *out, 
         (void)snprintf(out->device, sizeof(out->device), "edu 1234:11e8, emulated, in VM '%s'",
                        name);
         (void)snprintf(out->iommu, sizeof(out->iommu), "virtio-iommu of the VM");
-        return isolate_collect(emulated, out, stdout, stderr, err);
+        return isolate_collect(&program, out, err);
     }
     if ((size_t)snprintf(vfio, sizeof(vfio), "%s,iova=" VFIO_RANGE, bdf) >= sizeof(vfio))
         return error_set(err, -EINVAL, "'%s' is no PCI device: give DOMAIN:BUS:DEVICE.FUNCTION",
                          bdf);
     (void)snprintf(out->device, sizeof(out->device), "%s, passed through to VM '%s'", bdf, name);
     (void)snprintf(out->iommu, sizeof(out->iommu), "of this machine, through VFIO type 1");
-    return isolate_collect(passed, out, stdout, stderr, err);
+    return run_passed(passed, bdf, out, err);
 }

@@ -79,6 +79,7 @@ struct lab_machine {
     int link;    /* what the agent says (tools/lab_link.h), -1 when closed */
     int console; /* the kernel's console */
     int display; /* a pty that has to be kept empty, or -1 */
+    int screen;  /* another one, Bochs' own, or -1 */
     bool files;  /* link and console are growing files, not sockets */
     pid_t pid;   /* our child, or 0: then the sockets' end is the machine's end */
     void *impl;
@@ -89,6 +90,9 @@ int lab_qemu_start(struct lab_machine *m, struct lab_work *work, const struct la
                    struct error *err);
 int lab_bochs_start(struct lab_machine *m, struct lab_work *work, const struct lab_options *opt,
                     struct error *err);
+
+/* Opens Bochs' own screen once it has one: m->screen. Until then nothing changes. */
+void lab_bochs_find_screen(struct lab_machine *m);
 
 /* Ends it if it still runs, closes everything. Fine on a machine that didn't start. */
 void lab_qemu_stop(struct lab_machine *m);

@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pty.h>
@@ -155,7 +156,7 @@ int lab_bochs_start(struct lab_machine *m, struct lab_work *work, const struct l
     char path[128];
     int rc = lab_find_program("bochs", "bochs and bochs-term", bochs, err);
 
-    m->link = m->console = m->display = -1;
+    m->link = m->console = m->display = m->screen = -1;
     m->files = true;
     m->pid = 0;
     if (rc == 0)
@@ -177,6 +178,51 @@ int lab_bochs_start(struct lab_machine *m, struct lab_work *work, const struct l
     return spawn(m, work, bochs, err);
 }
 
+/* The number of the terminal behind a pty's master, file `fd` of the machine; -1: it is none. */
+static int tty_index(const struct lab_machine *m, const char *fd)
+{
+    char path[64], line[64], target[32] = "";
+    int index = -1;
+    FILE *f;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/fd/%.16s", (int)m->pid, fd);
+    if (readlink(path, target, sizeof(target) - 1) < 0 || !strstr(target, "ptmx"))
+        return -1;
+    (void)snprintf(path, sizeof(path), "/proc/%d/fdinfo/%.16s", (int)m->pid, fd);
+    f = fopen(path, "re");
+    while (f && index < 0 && fgets(line, sizeof(line), f))
+        (void)sscanf(line, "tty-index: %d", &index);
+    if (f)
+        (void)fclose(f);
+    return index;
+}
+
+/*
+ * With its debugger compiled in, Bochs shows the guest's screen on a pty that it makes, for a
+ * person to look at. When that is full (a long run's worth of a blinking cursor), Bochs waits for
+ * ever.
+ */
+void lab_bochs_find_screen(struct lab_machine *m)
+{
+    char path[64];
+    struct dirent *entry;
+    DIR *dir;
+
+    if (m->screen >= 0 || m->pid <= 0)
+        return;
+    (void)snprintf(path, sizeof(path), "/proc/%d/fd", (int)m->pid);
+    dir = opendir(path);
+    while (dir && m->screen < 0 && (entry = readdir(dir)) != NULL) {
+        int index = entry->d_name[0] == '.' ? -1 : tty_index(m, entry->d_name);
+
+        (void)snprintf(path, sizeof(path), "/dev/pts/%d", index);
+        if (index >= 0)
+            m->screen = open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    }
+    if (dir)
+        (void)closedir(dir);
+}
+
 void lab_bochs_stop(struct lab_machine *m)
 {
     if (m->pid > 0) {
@@ -187,6 +233,8 @@ void lab_bochs_stop(struct lab_machine *m)
         close(m->link);
     if (m->display >= 0)
         close(m->display);
-    m->link = m->display = -1;
+    if (m->screen >= 0)
+        close(m->screen);
+    m->link = m->display = m->screen = -1;
     m->pid = 0;
 }

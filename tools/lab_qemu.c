@@ -114,7 +114,7 @@ int lab_qemu_start(struct lab_machine *m, struct lab_work *work, const struct la
     char *xml = NULL;
     int rc = prepare(&paths, work, opt, err);
 
-    m->link = m->console = m->display = -1;
+    m->link = m->console = m->display = m->screen = -1;
     m->files = false;
     m->pid = 0;
     if (rc < 0)

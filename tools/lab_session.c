@@ -221,14 +221,15 @@ static void read_console(struct session *s)
     }
 }
 
-static void read_display(struct session *s)
+/* What comes on a terminal that nobody looks at. */
+static void drop_input(int *fd)
 {
     char buf[4096];
-    ssize_t n = read(s->m->display, buf, sizeof(buf));
+    ssize_t n = read(*fd, buf, sizeof(buf));
 
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-        close(s->m->display);
-        s->m->display = -1;
+        close(*fd);
+        *fd = -1;
     }
 }
 
@@ -345,6 +346,7 @@ static void serve(struct session *s)
             { .fd = s->m->display, .events = POLLIN },
             { .fd = listen ? STDIN_FILENO : -1, .events = POLLIN },
             { .fd = s->out_len ? target : -1, .events = POLLOUT },
+            { .fd = s->m->screen, .events = POLLIN },
         };
 
         if (poll(fds, sizeof(fds) / sizeof(fds[0]), files ? FILE_TICK : 500) < 0)
@@ -354,11 +356,15 @@ static void serve(struct session *s)
         if (fds[2].revents)
             read_console(s);
         if (fds[3].revents)
-            read_display(s);
+            drop_input(&s->m->display);
+        if (fds[6].revents)
+            drop_input(&s->m->screen);
         if (fds[1].revents)
             (void)read_link(s);
         if (files)
             look_at_files(s);
+        if (files)
+            lab_bochs_find_screen(s->m);
         if (fds[4].revents)
             read_stdin(s);
         if (s->out_len && fds[5].revents)

@@ -12,8 +12,8 @@
 #define FILE_MAX    (64u << 20)
 #define STRING_MAX  4096
 #define SAMPLES_MAX 1000000
-#define ITEMS_MAX   10000 /* cells, loads, sentences */
-#define NUMBER_MAX  9e15  /* integers that a double holds */
+#define ITEMS_MAX   2000 /* cells, loads, sentences */
+#define NUMBER_MAX  9e15 /* integers that a double holds */
 #define PATH_SIZE   128
 
 enum kind { STRING, INTEGER, NUMBER, BOOLEAN, PAGE, OBJECT, ARRAY };

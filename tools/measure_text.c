@@ -180,8 +180,12 @@ static void add_references(struct table *t, const json_t *result, const char *pa
         if (c.json && (c.references >= 0 || best.references < 0))
             best = c;
     }
-    if (!best.json || best.formula < 0)
-        table_cell(t, "%s", best.json ? "-" : "");
+    if (!best.json)
+        table_cell(t, "%s", "");
+    else if (best.formula < 0 && best.references < 0)
+        table_cell(t, "%s", "-");
+    else if (best.formula < 0)
+        table_cell(t, "%d", best.references);
     else if (best.references < 0)
         table_cell(t, "not seen, formula %d", best.formula);
     else

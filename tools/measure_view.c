@@ -92,9 +92,11 @@ bool measure_find_cell(const json_t *result, const char *paging, struct measure_
 
     json_array_foreach(json_object_get(result, "cells"), i, cell)
     {
+        if (count(cell, "footprint") != footprint) /* most are sorted out by that alone */
+            continue;
         measure_cell_of(out, cell);
         if (!out->repeat && !strcmp(out->paging, paging) && out->guest_page == combo.guest_page &&
-            out->host_page == combo.host_page && out->footprint == footprint)
+            out->host_page == combo.host_page)
             return true;
     }
     measure_cell_of(out, NULL);

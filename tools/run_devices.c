@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tools/parse.h"
+#include "vmm/vm.h"
 
 /* The next device, or NULL with a sentence. */
 static struct device_config *add(struct devices_config *cfg, enum device_kind kind,
@@ -88,7 +89,6 @@ int run_devices_option(struct devices_config *cfg, int opt, char *value, struct 
 
 int run_devices_take(struct run_taken *taken, const struct devices_config *cfg, struct error *err)
 {
-    static const int end_signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
     const char *bdf[DEVICES_MAX];
     sigset_t set;
     size_t n = 0;
@@ -99,9 +99,7 @@ int run_devices_take(struct run_taken *taken, const struct devices_config *cfg, 
             bdf[n++] = cfg->device[i].path;
     if (n == 0)
         return 0;
-    sigemptyset(&set);
-    for (size_t i = 0; i < sizeof(end_signals) / sizeof(end_signals[0]); i++)
-        sigaddset(&set, end_signals[i]);
+    vm_end_signals(&set);
     (void)pthread_sigmask(SIG_BLOCK, &set, &taken->mask);
     taken->blocked = true;
     rc = bind_take_all(taken->binding, &host_machine, bdf, n, err);

@@ -2,7 +2,9 @@
 
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "tools/stat_virtio.h"
 #include "tools/table.h"
 
 static const char *string(const json_t *object, const char *key)
@@ -37,6 +39,19 @@ static void print_bars(struct table *t, const json_t *bars)
 static json_int_t number(const json_t *object, const char *key)
 {
     return json_integer_value(json_object_get(object, key));
+}
+
+/* How many interrupts it sent; KVM takes those of a passed-through device without us. */
+static void print_sent(struct table *t, const json_t *f)
+{
+    json_int_t sent = number(f, "sent");
+
+    if (!json_is_true(json_object_get(f, "by_irqfd")) || !strcmp(string(f, "interrupts"), "none"))
+        table_cell(t, "%" JSON_INTEGER_FORMAT, sent);
+    else if (sent)
+        table_cell(t, "%" JSON_INTEGER_FORMAT ", others by irqfd", sent);
+    else
+        table_cell(t, "by irqfd, not counted");
 }
 
 /* What emulated devices did to memory. */
@@ -103,11 +118,12 @@ void stat_print_pci(const json_t *pci)
         table_cell(t, "%s", string(f, "id"));
         table_cell(t, "%s", string(f, "name"));
         table_cell(t, "%s", string(f, "interrupts"));
-        table_cell(t, "%" JSON_INTEGER_FORMAT, json_integer_value(json_object_get(f, "sent")));
+        print_sent(t, f);
         print_bars(t, json_object_get(f, "bars"));
     }
     (void)printf("\nPCI: BARs that are not decoded in brackets\n");
     table_print(t, "  ", stdout);
     print_dma(pci);
     print_edu(pci);
+    stat_print_virtio(pci);
 }

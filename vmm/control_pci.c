@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "vmm/control_virtio.h"
 #include "vmm/edu.h"
 #include "vmm/pci.h"
 #include "vmm/vm.h"
@@ -70,9 +71,11 @@ static json_t *edu_json(struct edu *edu)
     return out;
 }
 
-/* Of emulated devices: what they did to memory. */
-static void add_work(json_t *object, struct vm_devices *devices, unsigned devfn)
+/* Of emulated devices: what they did to memory, and what they were asked for. */
+static void add_work(json_t *object, struct vm *vm, unsigned devfn)
 {
+    struct vm_devices *devices = vm_pci_devices(vm);
+    json_t *virtio = control_virtio_json(vm, devfn);
     const struct dma *dma = vm_devices_dma(devices, devfn);
     struct edu *edu = vm_devices_edu(devices, devfn);
 
@@ -80,6 +83,8 @@ static void add_work(json_t *object, struct vm_devices *devices, unsigned devfn)
         (void)json_object_set_new(object, "dma", dma_json(&dma->stat));
     if (edu)
         (void)json_object_set_new(object, "edu", edu_json(edu));
+    if (virtio)
+        (void)json_object_set_new(object, "virtio", virtio);
 }
 
 static json_t *function_json(const struct pci_stat *s)
@@ -91,10 +96,10 @@ static json_t *function_json(const struct pci_stat *s)
     (void)snprintf(id, sizeof(id), "%04x:%04x", s->vendor, s->device);
     for (size_t i = 0; i < sizeof(s->sent) / sizeof(s->sent[0]); i++)
         sent += s->sent[i];
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:b, s:s, s:o}", "name", s->name, "bdf", bdf, "id",
-                     id, "class", control_hex(s->class), "bars", bars_json(s), "bus_master",
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:b, s:s, s:o, s:b}", "name", s->name, "bdf", bdf,
+                     "id", id, "class", control_hex(s->class), "bars", bars_json(s), "bus_master",
                      (int)s->bus_master, "interrupts", kind_name(s->kind), "sent",
-                     control_number(sent));
+                     control_number(sent), "by_irqfd", (int)s->by_irqfd);
 }
 
 json_t *control_pci_json(struct vm *vm)
@@ -106,7 +111,7 @@ json_t *control_pci_json(struct vm *vm)
     for (size_t n = 0; pci_stat_read(pci, n, &s); n++) {
         json_t *function = function_json(&s);
 
-        add_work(function, vm_pci_devices(vm), s.devfn);
+        add_work(function, vm, s.devfn);
         (void)json_array_append_new(list, function);
     }
     return list;

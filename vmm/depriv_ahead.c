@@ -229,10 +229,14 @@ static void poll_interrupts(struct depriv_cpu *c)
 
     if (!(c->s.rflags & CPU_IF) || c->s.inhibited)
         return;
-    /* The proxy that does nothing: an interrupt comes before its OUT. */
+    /*
+     * The proxy that does nothing: an interrupt comes before its OUT. An exception of its code is
+     * not the guest's: when a device of the machine interrupts, QEMU's SVM gives a page fault at
+     * address 0 now and then.
+     */
     vector = depriv_run_proxy(c, PROXY_NOTHING, &rax, 0, 0, true);
     if (vector >= 0)
-        depriv_interrupt(c, (unsigned)vector);
+        depriv_accept(c, (unsigned)vector);
     depriv_deliver_accepted(c);
 }
 

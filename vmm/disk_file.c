@@ -16,7 +16,7 @@
 static int kind_check(const char *path, mode_t mode, struct error *err)
 {
     if (S_ISDIR(mode))
-        return error_set(err, -EISDIR, "--disk: '%s' is a folder; name an image file", path);
+        return error_set(err, -EINVAL, "--disk: '%s' is a folder; name an image file", path);
     if (!S_ISREG(mode) && !S_ISBLK(mode))
         return error_set(err, -EINVAL, "--disk: '%s' is neither a file nor a block device", path);
     return 0;
@@ -25,6 +25,8 @@ static int kind_check(const char *path, mode_t mode, struct error *err)
 static int open_failed(const char *path, int code, bool read_only, bool direct, struct error *err)
 {
     const char *hint = "";
+    bool wrong = code == -ENOENT || code == -ENOTDIR || code == -EACCES || code == -EPERM ||
+                 code == -EROFS || code == -ELOOP || code == -ENAMETOOLONG;
 
     if (code == -EBUSY)
         hint = ": it is mounted or in use by this machine";
@@ -32,7 +34,9 @@ static int open_failed(const char *path, int code, bool read_only, bool direct, 
         hint = "; to read only, add ',ro'";
     else if (direct && code == -EINVAL)
         hint = ": its file system has no direct I/O; leave ',direct' out";
-    return error_set(err, code, "--disk: '%s' can't be opened: %s%s", path, strerror(-code), hint);
+    /* The wrong file was named: that is an error of the command line. */
+    return error_set(err, wrong ? -EINVAL : code, "--disk: '%s' can't be opened: %s%s", path,
+                     strerror(-code), hint);
 }
 
 /* A lock of the open file, not of the process: two disks of one VM are told apart, too. */

@@ -23,7 +23,8 @@ struct disk_file {
 /*
  * Opens `path`. Two VMs can't share an image that one of them writes: an open file description lock
  * (fcntl(2)) keeps them apart; a block device is opened exclusively for writing, so that a mounted
- * one is refused. direct: O_DIRECT. 0, or -errno with a sentence.
+ * one is refused. direct: O_DIRECT. 0, or a sentence and -errno: -EINVAL when
+ * it is the wrong file, -EBUSY when it is locked.
  */
 int disk_file_open(struct disk_file *out, const char *path, bool read_only, bool direct,
                    struct error *err);

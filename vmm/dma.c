@@ -132,7 +132,7 @@ int dma_read(struct dma *dma, uint64_t addr, void *buf, uint64_t len)
         rc = piece_at(dma, addr, len, DMA_READ, &p);
         if (rc < 0)
             break;
-        memcpy(to, p.host, p.len);
+        memmove(to, p.host, p.len); /* both may be the device's own memory */
         count_bytes(dma, DMA_READ, p.len);
         to += p.len;
         addr += p.len;
@@ -152,7 +152,7 @@ int dma_write(struct dma *dma, uint64_t addr, const void *buf, uint64_t len)
         rc = piece_at(dma, addr, len, DMA_WRITE, &p);
         if (rc < 0)
             break;
-        memcpy(p.host, from, p.len);
+        memmove(p.host, from, p.len);
         if (!p.own)
             memory_wrote(dma->mem, p.at, p.len);
         count_bytes(dma, DMA_WRITE, p.len);

@@ -90,10 +90,7 @@ static bool page_is_missing(const struct edu *e, uint64_t iova, unsigned prot)
             return false;
     if (!find_domain(m, endpoint, &domain) || passes_all(m, domain))
         return false;
-    for (size_t n = 0; iommu_mapping(m, domain, n, &r); n++)
-        if (in_range(&r, iova))
-            return (r.prot & prot) != prot;
-    return true;
+    return !iommu_find_mapping(m, domain, (iova_t){ iova }, &r) || (r.prot & prot) != prot;
 }
 
 /* Stops at the transfer's next byte. Needs e->lock. */

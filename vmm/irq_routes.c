@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 
 #define PIC_PINS  16 /* of both 8259s */
@@ -108,9 +107,16 @@ static struct kvm_irq_routing_entry *entry_of(struct irq_routes *r, unsigned gsi
     return &r->table->entries[i];
 }
 
+static bool same_message(const struct kvm_irq_routing_entry *a,
+                         const struct kvm_irq_routing_entry *b)
+{
+    return a->u.msi.address_lo == b->u.msi.address_lo &&
+           a->u.msi.address_hi == b->u.msi.address_hi && a->u.msi.data == b->u.msi.data;
+}
+
 int irq_routes_set(struct irq_routes *r, unsigned gsi, const struct msi_message *message)
 {
-    struct kvm_irq_routing_entry *e, old, new = { .gsi = gsi, .type = KVM_IRQ_ROUTING_MSI };
+    struct kvm_irq_routing_entry *e, old = { 0 }, new = { .gsi = gsi, .type = KVM_IRQ_ROUTING_MSI };
     bool added;
     int rc = 0;
 
@@ -120,8 +126,9 @@ int irq_routes_set(struct irq_routes *r, unsigned gsi, const struct msi_message 
     (void)pthread_mutex_lock(&r->lock);
     e = entry_of(r, gsi);
     added = e == &r->table->entries[r->table->nr];
-    old = added ? (struct kvm_irq_routing_entry){ 0 } : *e;
-    if (added || memcmp(&old, &new, sizeof(new)) != 0) {
+    if (!added)
+        old = *e;
+    if (added || !same_message(&old, &new)) {
         *e = new;
         r->table->nr += added;
         rc = r->apply(r->ctx, r->table);

@@ -173,7 +173,7 @@ void pci_remove(struct pci_function *f)
         pci_intx_set(f, false);
         pci->function[f->devfn] = NULL;
         mark_functions(pci, f->devfn >> 3);
-        pci_list_placed(pci);
+        pci_unplace(f);
         pthread_mutex_unlock(&pci->lock);
     }
     free(f->msix);
@@ -204,6 +204,7 @@ bool pci_stat_read(struct pci *pci, size_t n, struct pci_stat *out)
             .class = pci_get(f, PCI_CFG_CLASS, 3),
             .kind = pci_interrupt_kind(f),
             .bus_master = pci_bus_master(f),
+            .by_irqfd = f->by_irqfd,
         };
         memcpy(out->sent, f->raised, sizeof(out->sent));
         memcpy(out->bar, f->bar, sizeof(out->bar));

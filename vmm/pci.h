@@ -81,6 +81,7 @@ struct pci_function {
     bool intx;                            /* the line's level as the device wants it */
     bool asserted;                        /* and as it is, after what the guest enabled */
     uint64_t raised[4];                   /* interrupts sent, by enum pci_interrupts */
+    bool by_irqfd;                        /* KVM takes others, which `raised` has not */
 };
 
 struct pci;
@@ -151,6 +152,7 @@ struct pci_stat {
     enum pci_interrupts kind;
     bool bus_master;
     uint64_t sent[4]; /* by enum pci_interrupts */
+    bool by_irqfd;    /* of a passed-through device: others were not seen */
 };
 
 /* False when there is no n-th function. On the I/O thread. */

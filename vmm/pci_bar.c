@@ -77,7 +77,8 @@ static bool in_window(const struct pci *pci, const struct pci_bar *bar, uint64_t
     return false;
 }
 
-void pci_list_placed(struct pci *pci)
+/* Makes the look-up's list anew, of what is decoded; pci_add() made room. */
+static void list_placed(struct pci *pci)
 {
     pthread_rwlock_wrlock(&pci->placed_lock);
     pci->placed_count = 0;
@@ -96,6 +97,19 @@ void pci_list_placed(struct pci *pci)
                                          .io = b->io };
         }
     }
+    pthread_rwlock_unlock(&pci->placed_lock);
+}
+
+void pci_unplace(const struct pci_function *f)
+{
+    struct pci *pci = f->pci;
+    size_t kept = 0;
+
+    pthread_rwlock_wrlock(&pci->placed_lock);
+    for (size_t i = 0; i < pci->placed_count; i++)
+        if (pci->placed[i].f != f)
+            pci->placed[kept++] = pci->placed[i];
+    pci->placed_count = kept;
     pthread_rwlock_unlock(&pci->placed_lock);
 }
 
@@ -119,7 +133,7 @@ void pci_place(struct pci_function *f)
     }
     if (!any)
         return;
-    pci_list_placed(pci);
+    list_placed(pci);
     for (unsigned i = 0; i < PCI_BARS; i++)
         if (moved[i] && f->ops && f->ops->bar_placed)
             f->ops->bar_placed(f->dev, i);

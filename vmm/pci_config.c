@@ -124,11 +124,11 @@ uint64_t pci_config_access_read(struct pci *pci, unsigned devfn, unsigned offset
     pthread_mutex_lock(&pci->lock);
     f = pci->function[devfn];
     for (unsigned i = 0; f && i < size && offset + i < PCI_CONFIG; i += bytes) {
-        uint64_t mask;
+        uint32_t got;
 
         bytes = piece(offset + i, size - i);
-        mask = (UINT64_MAX >> (64 - 8 * bytes)) << (8 * i);
-        value = (value & ~mask) | (uint64_t)read_piece(f, offset + i, bytes) << (8 * i);
+        got = read_piece(f, offset + i, bytes);
+        memcpy((uint8_t *)&value + i, &got, bytes); /* little-endian, both */
     }
     pthread_mutex_unlock(&pci->lock);
     return value;

@@ -88,8 +88,8 @@ struct pci {
     uint32_t address; /* CONFIG_ADDRESS, atomic */
     struct pci_window window[PCI_WINDOWS];
     struct pci_function *function[PCI_FUNCTIONS]; /* by devfn */
-    bool line[PCI_LINES];
-    struct pci_placed *placed; /* by devfn and BAR */
+    unsigned line[PCI_LINES];                     /* how many functions assert it */
+    struct pci_placed *placed;                    /* by devfn and BAR */
     size_t placed_count, placed_max;
     struct pci_function bridge;
 };
@@ -120,8 +120,8 @@ int pci_bars_check(const struct pci_function *f, struct error *err);
 /* Gives each BAR an address, and the look-up's list room for them. -ENOSPC, -ENOMEM. */
 int pci_give_addresses(struct pci *pci, struct pci_function *f, struct error *err);
 
-/* Makes the look-up's list anew, of what is decoded. Under the config lock. */
-void pci_list_placed(struct pci *pci);
+/* Takes the function's BARs off the look-up's list. Under the config lock. */
+void pci_unplace(const struct pci_function *f);
 
 /* The command or a BAR was written: which BARs are decoded, and where. Under the config lock. */
 void pci_place(struct pci_function *f);

@@ -61,7 +61,7 @@ static bool msi_enabled(const struct pci_function *f)
 
 static bool msix_enabled(const struct pci_function *f)
 {
-    return f->msix_cap && pci_get(f, f->msix_cap + PCI_MSIX_CONTROL, 2) & PCI_MSIX_ENABLE;
+    return f->msix && pci_get(f, f->msix_cap + PCI_MSIX_CONTROL, 2) & PCI_MSIX_ENABLE;
 }
 
 enum pci_interrupts pci_interrupt_kind(const struct pci_function *f)
@@ -90,25 +90,21 @@ static unsigned line_of(const struct pci_function *f)
 
 void pci_intx_update(struct pci_function *f)
 {
-    struct pci *pci = f->pci;
-    bool asserted = f->intx && pci_interrupt_kind(f) == PCI_INTX, level = false;
+    bool asserted = f->intx && pci_interrupt_kind(f) == PCI_INTX;
     uint32_t status = pci_get(f, PCI_CFG_STATUS, 2) & ~PCI_STATUS_INTX;
-    unsigned line = line_of(f);
+    struct pci *pci = f->pci;
+    unsigned line = line_of(f), others;
 
     if (!pci_get(f, PCI_CFG_PIN, 1))
         return;
     pci_put(f, PCI_CFG_STATUS, 2, status | (f->intx ? PCI_STATUS_INTX : 0));
-    if (asserted && !f->asserted)
-        f->raised[PCI_INTX]++;
+    if (asserted == f->asserted)
+        return;
     f->asserted = asserted;
-    for (unsigned i = 0; i < PCI_FUNCTIONS; i++) {
-        const struct pci_function *other = pci->function[i];
-
-        level = level || (other && other->asserted && line_of(other) == line);
-    }
-    if (level != pci->line[line])
-        pci->intx.set(pci->intx.ctx, pci->intx.gsi + line, level);
-    pci->line[line] = level;
+    f->raised[PCI_INTX] += asserted;
+    others = asserted ? pci->line[line]++ : --pci->line[line];
+    if (others == 0)
+        pci->intx.set(pci->intx.ctx, pci->intx.gsi + line, asserted);
 }
 
 void pci_intx_set(struct pci_function *f, bool level)
@@ -138,7 +134,7 @@ static bool message(const struct pci_function *f, unsigned vector, struct msi_me
         out->data = pci_get(f, f->msi_cap + MSI_DATA, 2);
         return !(pci_get(f, f->msi_cap + MSI_MASK, 1) & 1);
     }
-    if (kind != PCI_MSIX || vector >= f->msix->vectors ||
+    if (kind != PCI_MSIX || !f->msix || vector >= f->msix->vectors ||
         pci_get(f, f->msix_cap + PCI_MSIX_CONTROL, 2) & PCI_MSIX_MASK)
         return false;
     entry = f->msix->entry + (size_t)vector * PCI_MSIX_ENTRY;

@@ -12,12 +12,45 @@
 
 #include "vmm/vfio_dma.h"
 
+/* The number of the VFIO device, from `first` on, that `cfg` names as `bdf`; or cfg->count. */
+static size_t named(const struct devices_config *cfg, size_t first, const struct vfio_bdf *bdf)
+{
+    struct vfio_bdf other;
+
+    for (; first < cfg->count; first++)
+        if (cfg->device[first].kind == DEVICE_VFIO &&
+            vfio_bdf_parse(cfg->device[first].path, &other, NULL) == 0 &&
+            !strcmp(other.name, bdf->name))
+            break;
+    return first;
+}
+
+int vfio_check(const struct devices_config *cfg, uint64_t ram, struct error *err)
+{
+    struct vfio_bdf bdf;
+    int rc = 0;
+
+    for (size_t i = 0; i < cfg->count && rc == 0; i++) {
+        if (cfg->device[i].kind != DEVICE_VFIO)
+            continue;
+        rc = vfio_bdf_parse(cfg->device[i].path, &bdf, err);
+        if (rc == 0)
+            rc = vfio_dma_check(&cfg->device[i], ram, err);
+        if (rc == 0 && named(cfg, i + 1, &bdf) < cfg->count)
+            rc = error_set(err, -EINVAL, "--vfio %s: it is named twice", bdf.name);
+    }
+    return rc;
+}
+
 int vfio_create(struct vfio **out, const struct vfio_host *host, struct error *err)
 {
-    struct vfio *v = calloc(1, sizeof(*v));
-    int rc;
+    struct vfio *v;
+    int rc = vfio_check(host->wanted, memory_size(host->mem), err);
 
     *out = NULL;
+    if (rc < 0)
+        return rc;
+    v = calloc(1, sizeof(*v));
     if (!v)
         return error_set(err, -ENOMEM, "no memory for passed-through devices");
     v->host = *host;
@@ -116,7 +149,7 @@ static int group_of(struct vfio *v, const struct vfio_bdf *bdf, const struct vfi
                     struct vfio_group **out, struct error *err)
 {
     unsigned number;
-    int rc = vfio_group_check(bdf, &number, err);
+    int rc = vfio_group_check("--vfio", bdf, &number, err);
 
     if (rc < 0)
         return rc;
@@ -161,11 +194,7 @@ static int place(const struct vfio *v, const struct vfio_bdf *bdf, int *devfn, s
     for (size_t i = 0; i < v->devices; i++) {
         const struct vfio_device *d = v->device[i];
 
-        if (!same_device(&d->bdf, bdf))
-            continue;
-        if (d->bdf.function == bdf->function)
-            return error_set(err, -EINVAL, "--vfio %s: it is named twice", bdf->name);
-        if (d->bdf.function == 0)
+        if (same_device(&d->bdf, bdf) && d->bdf.function == 0)
             *devfn = PCI_DEVFN(d->f.devfn >> 3, (int)bdf->function);
     }
     if (functions > 1 && bdf->function != 0 && *devfn < 0)

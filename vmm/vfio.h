@@ -30,6 +30,10 @@ struct vfio_host {
 struct vfio;
 struct vfio_device;
 
+/* What is wrong with the command line alone, in a VM with so many bytes of RAM: names that are
+ * none, or there twice, and ranges. To be asked before a driver loses its device. 0 or -EINVAL. */
+int vfio_check(const struct devices_config *cfg, uint64_t ram, struct error *err);
+
 /* Touches nothing of the system yet. -ENOMEM. */
 int vfio_create(struct vfio **out, const struct vfio_host *host, struct error *err);
 

@@ -213,14 +213,20 @@ static bool is_free(const struct build *b, unsigned at, unsigned bytes)
 
 static int add_msix(struct build *b, struct cap *cap)
 {
-    uint32_t table = get(b->real + cap->at + PCI_MSIX_TABLE, 4);
-    uint32_t bits = get(b->real + cap->at + PCI_MSIX_PBA, 4);
-    unsigned bar = table & PCI_MSIX_TABLE_BIR;
-    unsigned vectors = (get(b->real + cap->at + PCI_MSIX_FLAGS, 2) & PCI_MSIX_FLAGS_QSIZE) + 1;
-    uint64_t start = table & PCI_MSIX_TABLE_OFFSET, pending = bits & PCI_MSIX_PBA_OFFSET;
-    int rc;
+    const uint8_t *at = b->real + cap->at;
+    uint64_t start, pending;
+    uint32_t table, bits;
+    unsigned bar, vectors;
 
-    if (cap->size < PCI_CAP_MSIX_SIZEOF || bar >= PCI_BARS || !b->f->bar[bar].size)
+    if (cap->size < PCI_CAP_MSIX_SIZEOF)
+        return 0;
+    table = get(at + PCI_MSIX_TABLE, 4);
+    bits = get(at + PCI_MSIX_PBA, 4);
+    vectors = (get(at + PCI_MSIX_FLAGS, 2) & PCI_MSIX_FLAGS_QSIZE) + 1;
+    bar = table & PCI_MSIX_TABLE_BIR;
+    start = table & PCI_MSIX_TABLE_OFFSET;
+    pending = bits & PCI_MSIX_PBA_OFFSET;
+    if (bar >= PCI_BARS || !b->f->bar[bar].size)
         return 0;
     if ((bits & PCI_MSIX_PBA_BIR) != bar) {
         /* pci.c has both in one BAR; what is behind the table in its last page is nobody's. */
@@ -230,8 +236,7 @@ static int add_msix(struct build *b, struct cap *cap)
     }
     take(b, cap, cap->at, cap->size);
     b->f->next_cap = cap->at;
-    rc = pci_add_msix(b->f, vectors, bar, start, pending);
-    return rc;
+    return pci_add_msix(b->f, vectors, bar, start, pending);
 }
 
 static int add_msi(struct build *b, struct cap *cap)

@@ -196,6 +196,7 @@ static int function_build(struct vfio_device *dev, struct error *err)
     dev->f.dev = dev;
     (void)snprintf(dev->name, sizeof(dev->name), "vfio %s", dev->bdf.name);
     dev->f.name = dev->name;
+    dev->f.by_irqfd = true;
     rc = vfio_config_build(&dev->config, &dev->f, real, &facts, err);
     if (rc == 0)
         rc = vfio_irq_create(dev, err);

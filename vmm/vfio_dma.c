@@ -20,16 +20,30 @@ static int bad_range(const char *name, uint64_t gpa, uint64_t size, const char *
                      gpa + size, why);
 }
 
-static int range_check(const struct vfio_container *c, const char *name, uint64_t at, uint64_t size,
-                       const struct memory *mem, struct error *err)
+/* As memory_create() lays RAM out. */
+static bool is_ram(uint64_t ram, uint64_t at, uint64_t size)
 {
-    if ((at | size) & (PAGE_SIZE_4K - 1))
-        return bad_range(name, at, size, "does not begin and end with a page of 4 KiB", err);
-    if (size == 0 || at + size < at || memory_run(mem, gpa(at), size) != size)
-        return bad_range(name, at, size, "is not RAM of the guest as a whole", err);
-    for (size_t i = 0; i < c->ranges; i++)
-        if (at <= c->range[i].last && at + size - 1 >= c->range[i].first)
-            return bad_range(name, at, size, "overlaps another one", err);
+    uint64_t low = ram < MEMORY_HOLE_START ? ram : MEMORY_HOLE_START, high = ram - low;
+
+    if (at >= MEMORY_HOLE_END)
+        return at - MEMORY_HOLE_END < high && size <= high - (at - MEMORY_HOLE_END);
+    return at < low && size <= low - at;
+}
+
+int vfio_dma_check(const struct device_config *cfg, uint64_t ram, struct error *err)
+{
+    for (size_t i = 0; i < cfg->ranges; i++) {
+        uint64_t at = cfg->range[i].gpa, size = cfg->range[i].size;
+
+        if ((at | size) & (PAGE_SIZE_4K - 1))
+            return bad_range(cfg->path, at, size, "does not begin and end with a page of 4 KiB",
+                             err);
+        if (size == 0 || !is_ram(ram, at, size))
+            return bad_range(cfg->path, at, size, "is not RAM of the guest as a whole", err);
+        for (size_t n = 0; n < i; n++)
+            if (at < cfg->range[n].gpa + cfg->range[n].size && cfg->range[n].gpa < at + size)
+                return bad_range(cfg->path, at, size, "overlaps another one", err);
+    }
     return 0;
 }
 
@@ -57,16 +71,14 @@ int vfio_dma_ranges(struct vfio_container *c, const char *name, const struct dev
 {
     size_t count;
     const struct mem_slot *slot = memory_slots(mem, &count);
-    int rc = 0;
+    int rc = vfio_dma_check(cfg, memory_size(mem), err);
 
-    c->ranges = 0;
-    for (size_t i = 0; rc == 0 && i < cfg->ranges; i++) {
-        uint64_t at = cfg->range[i].gpa, size = cfg->range[i].size;
-
-        rc = range_check(c, name, at, size, mem, err);
-        if (rc == 0)
-            c->range[c->ranges++] = (struct vfio_span){ .first = at, .last = at + size - 1 };
-    }
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < cfg->ranges; i++)
+        c->range[i] = (struct vfio_span){ .first = cfg->range[i].gpa,
+                                          .last = cfg->range[i].gpa + cfg->range[i].size - 1 };
+    c->ranges = cfg->ranges;
     for (size_t i = 0; rc == 0 && i < c->ranges; i++)
         rc = lazy_check(name, c->range[i], pages, err);
     for (size_t i = 0; rc == 0 && c->ranges == 0 && i < count; i++)

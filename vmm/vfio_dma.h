@@ -9,10 +9,14 @@
 #include "vmm/pages.h"
 #include "vmm/vfio_group.h"
 
+/* Whether the ranges that a device may reach are whole pages of RAM, and apart from each other, in
+ * a VM with so many bytes of it. -EINVAL. */
+int vfio_dma_check(const struct device_config *cfg, uint64_t ram, struct error *err);
+
 /*
- * Takes over what was asked for, once it is right: whole pages of RAM that overlap no other range
- * and that the host populates (not --populate lazy: pinning a page does not wait for us to bring
- * it). `name` is the device's. -EINVAL.
+ * Takes over what was asked for, once it is right: as above, and memory that the host populates
+ * (not --populate lazy: pinning a page does not wait for us to bring it). `name` is the device's.
+ * -EINVAL.
  */
 int vfio_dma_ranges(struct vfio_container *c, const char *name, const struct device_config *cfg,
                     const struct memory *mem, struct pages *pages, struct error *err);

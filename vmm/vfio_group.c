@@ -129,35 +129,36 @@ static unsigned others_in_use(const struct vfio_bdf *bdf, unsigned group, char *
     return count;
 }
 
-int vfio_group_check(const struct vfio_bdf *bdf, unsigned *number, struct error *err)
+int vfio_group_check(const char *what, const struct vfio_bdf *bdf, unsigned *number,
+                     struct error *err)
 {
     char path[PATH_MAX], name[NAME_MAX + 1], list[320];
     int rc;
 
     (void)snprintf(path, sizeof(path), DEVICES "/%s", bdf->name);
     if (access(path, F_OK) < 0)
-        return error_set(err, -EINVAL,
-                         "--vfio: there is no device %s; 'twofold devices' lists them", bdf->name);
+        return error_set(err, -EINVAL, "%s: there is no device %s; 'twofold devices' lists them",
+                         what, bdf->name);
     rc = link_of(bdf->name, "iommu_group", name);
     if (rc < 0)
         return error_set(err, -ENODEV,
-                         "--vfio %s: no IOMMU stands before it: this machine has none, or it is "
+                         "%s %s: no IOMMU stands before it: this machine has none, or it is "
                          "off (firmware: VT-d or AMD-Vi; kernel: intel_iommu=on)",
-                         bdf->name);
+                         what, bdf->name);
     *number = (unsigned)strtoul(name, NULL, 10);
     rc = link_of(bdf->name, "driver", name);
     if (rc < 0 || strcmp(name, "vfio-pci") != 0)
         return error_set(err, -ENODEV,
-                         "--vfio %s: it is on %s%s, and has to be on vfio-pci: load that module, "
+                         "%s %s: it is on %s%s, and has to be on vfio-pci: load that module, "
                          "write vfio-pci to " DEVICES
                          "/%s/driver_override, unbind it and write it to drivers_probe",
-                         bdf->name, rc < 0 ? "no driver" : "driver ", rc < 0 ? "" : name,
+                         what, bdf->name, rc < 0 ? "no driver" : "driver ", rc < 0 ? "" : name,
                          bdf->name);
     if (others_in_use(bdf, *number, list, sizeof(list)) > 0)
         return error_set(err, -EBUSY,
-                         "--vfio %s: the IOMMU can't tell it from others of group %u that are in "
+                         "%s %s: the IOMMU can't tell it from others of group %u that are in "
                          "use: %s; bind each to vfio-pci, or unbind it",
-                         bdf->name, *number, list);
+                         what, bdf->name, *number, list);
     return 0;
 }
 
@@ -173,7 +174,7 @@ static int group_open_failed(unsigned number, int code, struct error *err)
         why = "permission denied: be root, or give this user the file";
     if (code == -ENOENT)
         why = "it is not there: load the module vfio-pci";
-    return error_set(err, code, "--vfio: /dev/vfio/%u: %s", number, why);
+    return error_set(err, code, "/dev/vfio/%u: %s", number, why);
 }
 
 int vfio_group_open(struct vfio_group *g, unsigned number, struct error *err)
@@ -191,7 +192,7 @@ int vfio_group_open(struct vfio_group *g, unsigned number, struct error *err)
     (void)close(g->fd);
     g->fd = -1;
     return error_set(err, -EBUSY,
-                     "--vfio: group %u is not viable: a device of it is in use by a driver of "
+                     "VFIO group %u is not viable: a device of it is in use by a driver of "
                      "this machine; see " GROUPS "/%u/devices",
                      number, number);
 }
@@ -200,7 +201,7 @@ int vfio_container_open(struct vfio_container *c, struct error *err)
 {
     c->fd = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
     if (c->fd < 0)
-        return error_set(err, -errno, "--vfio: /dev/vfio/vfio: %s: load the module vfio-pci",
+        return error_set(err, -errno, "/dev/vfio/vfio: %s: load the module vfio-pci",
                          strerror(errno));
     if (ioctl(c->fd, VFIO_GET_API_VERSION) == VFIO_API_VERSION &&
         ioctl(c->fd, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) > 0)
@@ -208,7 +209,7 @@ int vfio_container_open(struct vfio_container *c, struct error *err)
     (void)close(c->fd);
     c->fd = -1;
     return error_set(err, -ENOTSUP,
-                     "--vfio: this kernel's VFIO has no IOMMU of type 1, version 2: load the "
+                     "this kernel's VFIO has no IOMMU of type 1, version 2: load the "
                      "module vfio_iommu_type1");
 }
 
@@ -229,9 +230,9 @@ static int info_read(struct vfio_container *c, struct error *err)
     } u = { .info = { .argsz = sizeof(u) } };
 
     if (ioctl(c->fd, VFIO_IOMMU_GET_INFO, &u.info) < 0)
-        return error_set(err, -errno, "--vfio: VFIO_IOMMU_GET_INFO: %s", strerror(errno));
+        return error_set(err, -errno, "VFIO_IOMMU_GET_INFO: %s", strerror(errno));
     if (u.info.flags & VFIO_IOMMU_INFO_PGSIZES && !(u.info.iova_pgsizes & 4096))
-        return error_set(err, -ENOTSUP, "--vfio: this IOMMU has no pages of 4 KiB");
+        return error_set(err, -ENOTSUP, "this IOMMU has no pages of 4 KiB");
     if (!(u.info.flags & VFIO_IOMMU_INFO_CAPS))
         return 0;
     for (uint32_t at = u.info.cap_offset; at && at + sizeof(struct vfio_info_cap_header) <= 4096;) {
@@ -253,13 +254,13 @@ int vfio_container_join(struct vfio_container *c, struct vfio_group *g, bool fir
                         struct error *err)
 {
     if (ioctl(g->fd, VFIO_GROUP_SET_CONTAINER, &c->fd) < 0)
-        return error_set(err, -errno, "--vfio: group %u can't join the others: %s", g->number,
+        return error_set(err, -errno, "VFIO group %u can't join the others: %s", g->number,
                          strerror(errno));
     g->container = c;
     if (!first)
         return 0;
     if (ioctl(c->fd, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
-        return error_set(err, -errno, "--vfio: group %u: the IOMMU refuses: %s%s", g->number,
+        return error_set(err, -errno, "VFIO group %u: the IOMMU refuses: %s%s", g->number,
                          strerror(errno),
                          errno == EPERM ? ": it can't remap interrupts (the kernel log says so); "
                                           "vfio_iommu_type1 has allow_unsafe_interrupts=1 for that"

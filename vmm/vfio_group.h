@@ -50,9 +50,11 @@ struct vfio_group {
 };
 
 /* The IOMMU group of a device that is there and on vfio-pci, with no other device of the group in
- * use. -EINVAL: there is no such device; -ENODEV: no IOMMU, or another driver; -EBUSY: the others,
- * each with its driver and what to do. */
-int vfio_group_check(const struct vfio_bdf *bdf, unsigned *number, struct error *err);
+ * use. `what` is what the user gave, as sentences begin: "--vfio". -EINVAL: there is no such
+ * device; -ENODEV: no IOMMU, or another driver; -EBUSY: the others, each with its driver and what
+ * to do. */
+int vfio_group_check(const char *what, const struct vfio_bdf *bdf, unsigned *number,
+                     struct error *err);
 
 /* Opens the group and asks whether it is viable; fd is the caller's. */
 int vfio_group_open(struct vfio_group *g, unsigned number, struct error *err);

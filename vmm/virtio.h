@@ -65,6 +65,11 @@ void virtio_kick(struct virtio_device *v, unsigned n);
  * Nothing of guest memory is touched meanwhile. On the I/O thread. */
 void virtio_hold(struct virtio_device *v, bool held);
 
+/* 2.1 Device Status Field. */
+#define VIRTIO_STATUS_DRIVER_OK   0x04u
+#define VIRTIO_STATUS_NEEDS_RESET 0x40u
+#define VIRTIO_STATUS_FAILED      0x80u
+
 /* For `stat`, on the I/O thread. */
 struct virtio_state {
     uint8_t status;

@@ -1,42 +1,21 @@
 #include "vmm/virtio_blk.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/disk_io.h"
+#include "vmm/virtio_blk_impl.h"
 
-#define CLASS      0x018000u /* mass storage, other */
-#define QUEUE_MAX  128u
-#define IN_FLIGHT  64u
-#define PIECES_MAX 512u        /* of one request; more go through a buffer */
-#define BOUNCE     (64u << 10) /* its size */
-#define ID_BYTES   20u
-#define CLEAR_MAX  (32u << 10) /* sectors of one DISCARD or WRITE_ZEROES */
+#define CLASS     0x018000u /* mass storage, other */
+#define QUEUE_MAX 128u
+#define IN_FLIGHT 64u
 
-/* 5.2.3 Feature bits, 5.2.6 Device Operation. */
+/* 5.2.3 Feature bits. */
 #define F_SEG_MAX      (UINT64_C(1) << 2)
 #define F_RO           (UINT64_C(1) << 5)
 #define F_BLK_SIZE     (UINT64_C(1) << 6)
-#define F_FLUSH        (UINT64_C(1) << 9)
 #define F_DISCARD      (UINT64_C(1) << 13)
 #define F_WRITE_ZEROES (UINT64_C(1) << 14)
-
-enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
-enum status { S_OK, S_IOERR, S_UNSUPP };
-
-#define CLEAR_UNMAP 1u
-
-struct header {
-    uint32_t type, reserved;
-    uint64_t sector;
-};
-
-struct clear_range {
-    uint64_t sector;
-    uint32_t sectors, flags;
-};
 
 /* 5.2.4 Device configuration layout; only what features below speak of. */
 struct config {
@@ -51,64 +30,9 @@ struct config {
     uint8_t write_zeroes_may_unmap, unused1[3];
 };
 
-_Static_assert(sizeof(struct header) == 16 && sizeof(struct clear_range) == 16, "as in memory");
 _Static_assert(offsetof(struct config, max_discard_sectors) == 36, "as in the specification");
 
-struct request {
-    struct disk_request io; /* first */
-    struct request *next;   /* free */
-    uint64_t sector;
-    bool reading; /* guest memory is written */
-    unsigned pieces;
-    struct virtq_chain chain;
-    struct iovec iov[PIECES_MAX], mapped[PIECES_MAX]; /* the former changes on its way */
-};
-
-struct virtio_blk {
-    struct virtio_ops ops;
-    struct virtio_device *v;
-    struct disk_file file;
-    struct disk_io *io;
-    struct request *requests, *free;
-    uint8_t *bounce;
-    bool stalled; /* all requests are in flight, and the queue may have more */
-    struct virtio_blk_stat stat;
-};
-
-/* --- the end of a request -------------------------------------------------------------- */
-
-/* The status is the last writable byte; `written` counts what is before it. */
-static void answer(struct virtio_blk *b, struct request *r, enum status status)
-{
-    struct virtqueue *q = virtio_queue(b->v, 0);
-    uint64_t at = r->chain.write_bytes - 1;
-    uint8_t byte = (uint8_t)status;
-
-    b->stat.failed += status != S_OK;
-    if (virtqueue_write(q, &r->chain, at, &byte, 1) != 1)
-        (void)virtqueue_break(q, "a status byte lies in no memory");
-    /* After an error nobody knows how much of the data was written, so that the length counts none
-     * of it (2.7.8.2 allows for that); without data there is just the status. */
-    (void)virtqueue_push(q, r->chain.head,
-                         status == S_OK || at == 0 ? (uint32_t)r->chain.write_bytes : 0);
-    r->next = b->free;
-    b->free = r;
-}
-
-static void done(void *ctx, struct disk_request *io)
-{
-    struct virtio_blk *b = ctx;
-    struct request *r = (struct request *)io;
-    enum status status = S_OK;
-
-    if (r->reading) /* also after an error: some may have come */
-        dma_wrote(virtio_dma(b->v), r->mapped, r->pieces);
-    if (io->result == -EOPNOTSUPP && io->op == DISK_DISCARD)
-        status = S_UNSUPP;
-    else if (io->result < 0)
-        status = S_IOERR;
-    answer(b, r, status);
-}
+/* --- the queue --------------------------------------------------------------------------- */
 
 static void reaped(void *ctx)
 {
@@ -122,196 +46,13 @@ static void reaped(void *ctx)
     b->stalled = false;
 }
 
-static const struct disk_io_ops io_ops = { .done = done, .reaped = reaped };
-
-/* --- data ---------------------------------------------------------------------------------- */
-
-static bool in_bounds(const struct virtio_blk *b, uint64_t sector, uint64_t bytes)
-{
-    uint64_t sectors = b->file.bytes / DISK_SECTOR;
-
-    return bytes % DISK_SECTOR == 0 && sector <= sectors && bytes / DISK_SECTOR <= sectors - sector;
-}
-
-/* Direct I/O wants aligned memory. */
-static bool aligned(const struct virtio_blk *b, const struct request *r)
-{
-    for (unsigned i = 0; i < r->pieces; i++)
-        if (((uintptr_t)r->iov[i].iov_base | r->iov[i].iov_len) & (b->file.align - 1))
-            return false;
-    return true;
-}
-
-/* Host pointers for the data: the readable part behind the header, or the writable one before the
- * status. -E2BIG: too many pieces. */
-static int map_data(struct virtio_blk *b, struct request *r, uint64_t bytes)
-{
-    const struct virtq_chain *c = &r->chain;
-    unsigned first = r->reading ? c->readable : 0,
-             end = first + (r->reading ? c->writable : c->readable);
-    uint64_t skip = r->reading ? 0 : sizeof(struct header);
-    int rc = 0;
-
-    r->pieces = 0;
-    for (unsigned i = first; i < end && bytes > 0 && rc == 0; i++) {
-        uint64_t len = c->segment[i].len, from = skip < len ? skip : len;
-        unsigned got = 0;
-
-        skip -= from;
-        len -= from;
-        if (len > bytes)
-            len = bytes;
-        if (len == 0)
-            continue;
-        rc = dma_map(virtio_dma(b->v), c->segment[i].addr + from, len,
-                     r->reading ? DMA_WRITE : DMA_READ, r->iov + r->pieces, PIECES_MAX - r->pieces,
-                     &got);
-        r->pieces += got;
-        bytes -= len;
-    }
-    memcpy(r->mapped, r->iov, r->pieces * sizeof(*r->iov));
-    return rc;
-}
-
-/* In pieces through a buffer, now: for what can't go out as it lies in memory. */
-static enum status by_bounce(struct virtio_blk *b, struct request *r, uint64_t bytes)
-{
-    struct virtqueue *q = virtio_queue(b->v, 0);
-    uint64_t done_bytes = 0;
-
-    while (done_bytes < bytes) {
-        uint64_t n = bytes - done_bytes < BOUNCE ? bytes - done_bytes : BOUNCE;
-        uint64_t offset = r->sector * DISK_SECTOR + done_bytes;
-        int64_t got = (int64_t)n;
-
-        if (!r->reading)
-            got = virtqueue_read(q, &r->chain, sizeof(struct header) + done_bytes, b->bounce, n);
-        if (got != (int64_t)n ||
-            disk_io_now(b->io, r->reading ? DISK_READ : DISK_WRITE, offset, b->bounce, n) < 0)
-            return S_IOERR;
-        if (r->reading && virtqueue_write(q, &r->chain, done_bytes, b->bounce, n) != (int64_t)n)
-            return S_IOERR;
-        done_bytes += n;
-    }
-    if (r->io.through && disk_io_now(b->io, DISK_FLUSH, 0, NULL, 0) < 0)
-        return S_IOERR;
-    return S_OK;
-}
-
-static void transfer(struct virtio_blk *b, struct request *r)
-{
-    uint64_t bytes =
-        r->reading ? r->chain.write_bytes - 1 : r->chain.read_bytes - sizeof(struct header);
-    int rc;
-
-    if ((!r->reading && b->file.read_only) || !in_bounds(b, r->sector, bytes)) {
-        answer(b, r, S_IOERR);
-        return;
-    }
-    *(r->reading ? &b->stat.bytes_read : &b->stat.bytes_written) += bytes;
-    /* 5.2.5.2: without FLUSH the driver takes each write for lasting. */
-    r->io.through = !r->reading && !(virtio_features(b->v) & F_FLUSH);
-    rc = bytes ? map_data(b, r, bytes) : 0;
-    if (bytes == 0 || (rc < 0 && rc != -E2BIG)) {
-        answer(b, r, rc < 0 ? S_IOERR : S_OK);
-    } else if (rc == -E2BIG || !aligned(b, r)) {
-        answer(b, r, by_bounce(b, r, bytes));
-    } else {
-        r->io.op = r->reading ? DISK_READ : DISK_WRITE;
-        r->io.offset = r->sector * DISK_SECTOR;
-        r->io.len = bytes;
-        r->io.iov = r->iov;
-        r->io.count = r->pieces;
-        disk_io_start(b->io, &r->io);
-    }
-}
-
-/* --- other requests --------------------------------------------------------------------------- */
-
-static void flush(struct virtio_blk *b, struct request *r)
-{
-    r->io.op = DISK_FLUSH;
-    disk_io_start(b->io, &r->io);
-}
-
-static void get_id(struct virtio_blk *b, struct request *r)
-{
-    uint64_t room = r->chain.write_bytes - 1;
-    char id[ID_BYTES];
-    int64_t n;
-
-    memset(id, 0, sizeof(id));
-    memcpy(id, b->file.label, strnlen(b->file.label, sizeof(id)));
-    if (room > sizeof(id))
-        room = sizeof(id);
-    n = virtqueue_write(virtio_queue(b->v, 0), &r->chain, 0, id, room);
-    answer(b, r, n < 0 ? S_IOERR : S_OK);
-}
-
-/* DISCARD and WRITE_ZEROES, one range (config: max_*_seg). */
-static void clear(struct virtio_blk *b, struct request *r, uint32_t type)
-{
-    struct clear_range range;
-    uint64_t bytes = r->chain.read_bytes - sizeof(struct header);
-    int64_t n = virtqueue_read(virtio_queue(b->v, 0), &r->chain, sizeof(struct header), &range,
-                               sizeof(range));
-
-    if (bytes != sizeof(range) || n != (int64_t)sizeof(range) || b->file.read_only ||
-        range.sectors > CLEAR_MAX ||
-        !in_bounds(b, range.sector, (uint64_t)range.sectors * DISK_SECTOR)) {
-        answer(b, r, S_IOERR);
-        return;
-    }
-    if (range.flags & ~(type == T_WRITE_ZEROES ? CLEAR_UNMAP : 0)) {
-        answer(b, r, S_UNSUPP);
-        return;
-    }
-    if (range.sectors == 0) { /* nothing; fallocate(2) would refuse it */
-        answer(b, r, S_OK);
-        return;
-    }
-    r->io.op = type == T_DISCARD ? DISK_DISCARD : DISK_ZERO;
-    r->io.offset = range.sector * DISK_SECTOR;
-    r->io.len = (uint64_t)range.sectors * DISK_SECTOR;
-    disk_io_start(b->io, &r->io);
-}
-
-/* --- the queue ---------------------------------------------------------------------------------
- */
-
-static void dispatch(struct virtio_blk *b, struct request *r, uint32_t type)
-{
-    switch (type) {
-    case T_IN:
-    case T_OUT:
-        (*(type == T_IN ? &b->stat.reads : &b->stat.writes))++;
-        r->reading = type == T_IN;
-        transfer(b, r);
-        return;
-    case T_FLUSH:
-        b->stat.flushes++;
-        flush(b, r);
-        return;
-    case T_GET_ID:
-        b->stat.others++;
-        get_id(b, r);
-        return;
-    case T_DISCARD:
-    case T_WRITE_ZEROES:
-        b->stat.others++;
-        clear(b, r, type);
-        return;
-    default:
-        b->stat.others++;
-        answer(b, r, S_UNSUPP);
-    }
-}
+static const struct disk_io_ops io_ops = { .done = blk_request_done, .reaped = reaped };
 
 /* The next request, if there is one. As virtqueue_pop(). */
 static int take(struct virtio_blk *b, struct virtqueue *q)
 {
-    struct request *r = b->free;
-    struct header h;
+    struct blk_request *r = b->free;
+    struct blk_header h;
     int rc = virtqueue_pop(q, &r->chain);
 
     if (rc <= 0)
@@ -325,7 +66,7 @@ static int take(struct virtio_blk *b, struct virtqueue *q)
     r->sector = h.sector;
     r->reading = false;
     r->pieces = 0;
-    dispatch(b, r, h.type);
+    blk_request_start(b, r, h.type);
     return 1;
 }
 
@@ -369,7 +110,7 @@ static void reset(void *dev)
 static void config_read(void *dev, void *out)
 {
     const struct virtio_blk *b = dev;
-    unsigned clears = b->file.read_only ? 0 : CLEAR_MAX;
+    unsigned clears = b->file.read_only ? 0 : BLK_CLEAR_MAX;
     struct config c = {
         .capacity = b->file.bytes / DISK_SECTOR,
         .seg_max = QUEUE_MAX - 2, /* beside header and status */
@@ -394,7 +135,7 @@ static int allocate(struct virtio_blk *b, struct error *err)
     void *bounce = NULL;
 
     b->requests = calloc(IN_FLIGHT, sizeof(*b->requests));
-    if (!b->requests || posix_memalign(&bounce, 4096, BOUNCE) != 0)
+    if (!b->requests || posix_memalign(&bounce, 4096, BLK_BOUNCE) != 0)
         return error_set(err, -ENOMEM, "--disk: no memory");
     b->bounce = bounce;
     for (unsigned i = 0; i < IN_FLIGHT; i++) {
@@ -424,8 +165,8 @@ int virtio_blk_create(struct virtio_blk **out, const struct device_config *cfg,
         .class = CLASS,
         .queues = 1,
         .queue_max = QUEUE_MAX,
-        .features =
-            F_SEG_MAX | F_BLK_SIZE | F_FLUSH | (cfg->read_only ? F_RO : F_DISCARD | F_WRITE_ZEROES),
+        .features = F_SEG_MAX | F_BLK_SIZE | BLK_F_FLUSH |
+                    (cfg->read_only ? F_RO : F_DISCARD | F_WRITE_ZEROES),
         .config_bytes = sizeof(struct config),
         .config_read = config_read,
         .kicked = kicked,

@@ -23,13 +23,10 @@
 #define VIRTIO_F_VERSION_1       (UINT64_C(1) << 32)
 #define VIRTIO_F_ACCESS_PLATFORM (UINT64_C(1) << 33)
 
-/* 2.1 Device Status Field. */
-#define VIRTIO_ACKNOWLEDGE 0x01u
-#define VIRTIO_DRIVER      0x02u
-#define VIRTIO_DRIVER_OK   0x04u
-#define VIRTIO_FEATURES_OK 0x08u
-#define VIRTIO_NEEDS_RESET 0x40u
-#define VIRTIO_FAILED      0x80u
+/* The other bits of the device status are in virtio.h. */
+#define VIRTIO_STATUS_ACKNOWLEDGE 0x01u
+#define VIRTIO_STATUS_DRIVER      0x02u
+#define VIRTIO_STATUS_FEATURES_OK 0x08u
 
 /* BARs: the registers, each kind in a page of its own, and the MSI-X tables. */
 #define VIRTIO_BAR        0u

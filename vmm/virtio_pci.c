@@ -205,7 +205,7 @@ void virtio_state(struct virtio_device *v, struct virtio_state *out)
     *out = (struct virtio_state){
         .status = v->regs.status,
         .offered = v->features,
-        .negotiated = v->regs.status & VIRTIO_FEATURES_OK ? v->regs.driver_features : 0,
+        .negotiated = v->regs.status & VIRTIO_STATUS_FEATURES_OK ? v->regs.driver_features : 0,
         .kicks = v->kicks,
         .config_interrupts = v->config_interrupts,
     };

@@ -126,28 +126,21 @@ static void status_write(struct virtio_device *v, uint8_t value)
     uint8_t *status = &v->regs.status;
     uint8_t fresh = value & (uint8_t) ~*status;
 
-    /* With a status of 0 no queue runs: what a driver reads after it is that the reset is over, and
-     * so it has to be. */
-    if (value == 0 && *status == 0) {
+    if (value == 0 && *status == 0) { /* no queue was started: done, and it reads as 0 already */
         virtio_regs_reset(v);
         return;
     }
     if (value == 0) {
-        /* What reads as 0 already, and never ran, has to be reset when the driver goes on. */
-        if (*status == 0) {
-            virtio_regs_reset(v);
-            return;
-        }
         v->resetting = true;
         virtio_post(v, VIRTIO_POST_RESET);
         return;
     }
     /* Bits go away by a reset alone. */
-    *status |= fresh & (VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FAILED);
-    if ((fresh & VIRTIO_FEATURES_OK) && (*status & VIRTIO_DRIVER) && features_fit(v))
-        *status |= VIRTIO_FEATURES_OK;
-    if ((fresh & VIRTIO_DRIVER_OK) && (*status & VIRTIO_FEATURES_OK)) {
-        *status |= VIRTIO_DRIVER_OK;
+    *status |= fresh & (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FAILED);
+    if ((fresh & VIRTIO_STATUS_FEATURES_OK) && (*status & VIRTIO_STATUS_DRIVER) && features_fit(v))
+        *status |= VIRTIO_STATUS_FEATURES_OK;
+    if ((fresh & VIRTIO_STATUS_DRIVER_OK) && (*status & VIRTIO_STATUS_FEATURES_OK)) {
+        *status |= VIRTIO_STATUS_DRIVER_OK;
         virtio_post(v, VIRTIO_POST_START);
     }
 }
@@ -156,7 +149,7 @@ static void features_write(struct virtio_device *v, uint32_t value)
 {
     unsigned shift = 32 * v->regs.driver_feature_select;
 
-    if (v->regs.driver_feature_select > 1 || (v->regs.status & VIRTIO_FEATURES_OK))
+    if (v->regs.driver_feature_select > 1 || (v->regs.status & VIRTIO_STATUS_FEATURES_OK))
         return;
     v->regs.driver_features &= ~((uint64_t)UINT32_MAX << shift);
     v->regs.driver_features |= (uint64_t)value << shift;

@@ -77,7 +77,7 @@ static void config_interrupt(struct virtio_device *v)
 
     (void)pthread_mutex_lock(&v->lock);
     vector = v->regs.config_vector;
-    alive = (v->regs.status & VIRTIO_DRIVER_OK) && !v->resetting;
+    alive = (v->regs.status & VIRTIO_STATUS_DRIVER_OK) && !v->resetting;
     (void)pthread_mutex_unlock(&v->lock);
     if (!alive)
         return;
@@ -112,8 +112,8 @@ void virtio_broken(struct virtio_device *v, unsigned n)
 
     (void)n;
     (void)pthread_mutex_lock(&v->lock);
-    first = !(v->regs.status & VIRTIO_NEEDS_RESET);
-    v->regs.status |= VIRTIO_NEEDS_RESET;
+    first = !(v->regs.status & VIRTIO_STATUS_NEEDS_RESET);
+    v->regs.status |= VIRTIO_STATUS_NEEDS_RESET;
     (void)pthread_mutex_unlock(&v->lock);
     if (first)
         config_interrupt(v);
@@ -160,7 +160,7 @@ static unsigned adopt(struct virtio_device *v)
 
     (void)pthread_mutex_lock(&v->lock);
     features = v->regs.driver_features;
-    for (unsigned i = 0; (v->regs.status & VIRTIO_DRIVER_OK) && i < v->ops->queues; i++) {
+    for (unsigned i = 0; (v->regs.status & VIRTIO_STATUS_DRIVER_OK) && i < v->ops->queues; i++) {
         const struct virtio_queue_regs *r = &v->regs.queue[i];
         struct virtqueue *q = &v->queue[i];
 

@@ -101,12 +101,44 @@ static int put(struct virtqueue *q, uint64_t addr, const void *from, uint64_t le
     return rc < 0 ? ring_failed(q, rc, "the used ring") : 0;
 }
 
-static int get_avail_index(struct virtqueue *q, uint16_t *index)
+/*
+ * Indices and flags, whole at once: a copy may come in two halves. Aligned to 2, they lie in one
+ * piece of memory.
+ */
+static uint16_t *map16(struct virtqueue *q, uint64_t addr, enum dma_access access,
+                       struct iovec *iov, const char *what)
 {
-    int rc = get(q, q->avail + 2, index, sizeof(*index), "the avail ring");
+    unsigned count = 0;
+    int rc = dma_map(q->dma, addr, sizeof(uint16_t), access, iov, 1, &count);
 
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    return rc;
+    if (rc < 0 || count != 1) {
+        (void)ring_failed(q, rc, what);
+        return NULL;
+    }
+    return iov->iov_base;
+}
+
+static int get16(struct virtqueue *q, uint64_t addr, uint16_t *out, const char *what)
+{
+    struct iovec iov;
+    const uint16_t *at = map16(q, addr, DMA_READ, &iov, what);
+
+    if (!at)
+        return -EPROTO;
+    *out = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+    return 0;
+}
+
+static int put16(struct virtqueue *q, uint64_t addr, uint16_t value)
+{
+    struct iovec iov;
+    uint16_t *at = map16(q, addr, DMA_WRITE, &iov, "the used ring");
+
+    if (!at)
+        return -EPROTO;
+    __atomic_store_n(at, value, __ATOMIC_RELEASE);
+    dma_wrote(q->dma, &iov, 1);
+    return 0;
 }
 
 /* --- chains ------------------------------------------------------------------------- */
@@ -197,14 +229,14 @@ int virtqueue_pop(struct virtqueue *q, struct virtq_chain *out)
         return -EPROTO;
     if (!q->ready)
         return 0;
-    rc = get_avail_index(q, &index);
+    rc = get16(q, q->avail + 2, &index, "the avail ring");
     if (rc < 0)
         return rc;
     if ((uint16_t)(index - q->avail_next) > q->size)
         return virtqueue_break(q, "the avail index went on by more than the queue's size");
     if (index == q->avail_next)
         return 0;
-    rc = get(q, entry, &head, sizeof(head), "the avail ring");
+    rc = get16(q, entry, &head, "the avail ring");
     if (rc < 0)
         return rc;
     out->head = head;
@@ -280,8 +312,7 @@ int virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written)
     rc = put(q, q->used + 4 + sizeof(e) * (uint64_t)(q->used_next & (q->size - 1u)), &e, sizeof(e));
     if (rc < 0)
         return rc;
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    rc = put(q, q->used + 2, &next, sizeof(next));
+    rc = put16(q, q->used + 2, next);
     if (rc == 0)
         q->used_next = next;
     return rc;
@@ -296,7 +327,7 @@ bool virtqueue_should_signal(struct virtqueue *q)
     if (q->broken || !q->ready || q->used_next == before)
         return false;
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (get(q, at, &value, sizeof(value), "the avail ring") < 0)
+    if (get16(q, at, &value, "the avail ring") < 0)
         return false;
     q->signalled = q->used_next;
     if (q->event_idx) /* 2.7.10: the index that the driver waits for was passed */
@@ -321,10 +352,10 @@ bool virtqueue_want_kicks(struct virtqueue *q, bool want)
         value = q->avail_next;
         at = q->used + 4 + sizeof(struct used_elem) * (uint64_t)q->size;
     }
-    rc = put(q, at, &value, sizeof(value));
+    rc = put16(q, at, value);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (rc == 0 && want)
-        rc = get_avail_index(q, &index);
+        rc = get16(q, q->avail + 2, &index, "the avail ring");
     /* Broken: the caller finds out by its next pop. */
     return rc < 0 || (want && index != q->avail_next);
 }

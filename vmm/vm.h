@@ -4,6 +4,7 @@
 #ifndef TWOFOLD_VMM_VM_H
 #define TWOFOLD_VMM_VM_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -153,5 +154,9 @@ struct shadow *vm_shadow(struct vm *vm);
 
 /* Nanoseconds from vm_create() to the first KVM_RUN, and from there to now or the end. */
 void vm_times(struct vm *vm, uint64_t *create_ns, uint64_t *run_ns);
+
+/* The signals that end the monitor from outside, but for those that it was started with ignored
+ * (nohup). */
+void vm_end_signals(sigset_t *mask);
 
 #endif

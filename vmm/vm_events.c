@@ -9,19 +9,16 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-static const int end_signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
-
-#define END_SIGNALS (sizeof(end_signals) / sizeof(end_signals[0]))
-
-/* Without those that our parent made ignored (nohup): a blocked signal is kept even so. */
-static void end_mask(sigset_t *mask)
+void vm_end_signals(sigset_t *mask)
 {
+    static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
     struct sigaction now;
 
     sigemptyset(mask);
-    for (size_t i = 0; i < END_SIGNALS; i++)
-        if (sigaction(end_signals[i], NULL, &now) < 0 || now.sa_handler != SIG_IGN)
-            sigaddset(mask, end_signals[i]);
+    /* Those that our parent made ignored stay so: a blocked signal is kept nevertheless. */
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        if (sigaction(signals[i], NULL, &now) < 0 || now.sa_handler != SIG_IGN)
+            sigaddset(mask, signals[i]);
 }
 
 static void kick_handler(int sig)
@@ -35,7 +32,7 @@ int vm_signals_take(struct vm *vm, struct error *err)
     struct sigaction ignore = { .sa_handler = SIG_IGN };
     sigset_t mask;
 
-    end_mask(&mask);
+    vm_end_signals(&mask);
     sigemptyset(&kick.sa_mask);
     sigemptyset(&ignore.sa_mask);
     if (sigaction(VCPU_KICK_SIGNAL, &kick, &vm->old_kick) < 0)
@@ -55,7 +52,7 @@ void vm_signals_give_back(struct vm *vm)
     if (!vm->signals_taken)
         return;
     /* What came after the VM's end has done what it asked for. */
-    end_mask(&mask);
+    vm_end_signals(&mask);
     if (vm->result.end != VM_END_NONE)
         while (sigtimedwait(&mask, NULL, &now) > 0)
             ;
@@ -104,7 +101,7 @@ int vm_events_start(struct vm *vm, struct error *err)
     sigset_t mask;
     int rc;
 
-    end_mask(&mask);
+    vm_end_signals(&mask);
     vm->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
     rc = watch(vm, vm->signal_fd, on_signal, "signals", err);
     if (rc < 0 || !(seconds > 0))

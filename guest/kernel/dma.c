@@ -26,12 +26,12 @@ struct mapping {
 
 struct domain {
     const struct pci_device *device; /* NULL ends the list */
-    uint32_t id;
-    struct viommu_reserved reserved[RESERVED_MAX];
-    unsigned n_reserved;
     struct mapping *list;
     uint64_t next;           /* where the search for a free iova begins */
     uint64_t kept, kept_len; /* by dma_keep() */
+    struct viommu_reserved reserved[RESERVED_MAX];
+    unsigned n_reserved;
+    uint32_t id;
 };
 
 static struct lock dma_lock; /* lists of mappings; never held while a request waits */
@@ -360,18 +360,22 @@ int dma_unmap(struct pci_device *d, uint64_t iova, uint64_t len)
     return rc;
 }
 
-bool dma_mapped(uint16_t bdf, uint64_t iova, unsigned *access)
+const char *dma_why_blocked(uint16_t bdf, uint64_t iova)
 {
-    const struct mapping *a = NULL;
+    const struct domain *m = domains;
+    const char *why = "not mapped";
+    const struct mapping *a;
 
+    while (m->device && m->device->bdf != bdf)
+        m++;
+    if (!m->device)
+        return "no domain";
+    if (meets_reserved(m, iova, iova))
+        return "reserved";
     lock_acquire(&dma_lock);
-    for (struct domain *m = domains; m->device && !a; m++)
-        if (m->device->bdf == bdf)
-            a = mapping_above(m, iova);
-    if (a && a->iova > iova)
-        a = NULL;
-    if (a)
-        *access = a->access;
+    a = mapping_above(m, iova);
+    if (a && a->iova <= iova)
+        why = a->access & DMA_READ ? "mapped read-only" : "mapped write-only";
     lock_release(&dma_lock);
-    return a != NULL;
+    return why;
 }

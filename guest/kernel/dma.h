@@ -42,7 +42,7 @@ int dma_unmap(struct pci_device *d, uint64_t iova, uint64_t len);
 uint64_t dma_keep(struct pci_device *d, uint64_t len);
 void dma_keep_no_more(struct pci_device *d);
 
-/* Is something mapped at `iova` for the device `bdf`? For reports of faults. */
-bool dma_mapped(uint16_t bdf, uint64_t iova, unsigned *access);
+/* Why the IOMMU blocks an access of the device `bdf` at `iova`, as far as its mappings tell. */
+const char *dma_why_blocked(uint16_t bdf, uint64_t iova);
 
 #endif

@@ -18,15 +18,9 @@ static uint64_t count;
  */
 static const char *phrase(uint16_t bdf, uint64_t iova, enum dma_fault_reason reason)
 {
-    unsigned access;
-
     if (reason == DMA_FAULT_DOMAIN)
         return "no domain";
-    if (reason != DMA_FAULT_MAPPING)
-        return "blocked";
-    if (!dma_mapped(bdf, iova, &access))
-        return "not mapped";
-    return access & DMA_READ ? "mapped read-only" : "mapped write-only";
+    return reason == DMA_FAULT_MAPPING ? dma_why_blocked(bdf, iova) : "blocked";
 }
 
 void dma_fault_add(uint16_t bdf, uint64_t iova, bool write, enum dma_fault_reason reason)

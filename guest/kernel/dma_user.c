@@ -189,7 +189,8 @@ static int64_t op_place(struct pci_device *d, struct sys_dma *a)
     int rc;
 
     (void)d;
-    if (a->addr % PAGE_SIZE || __builtin_add_overflow(a->iova, a->len, &end))
+    if (a->addr % PAGE_SIZE || __builtin_add_overflow(a->iova, a->len, &end) ||
+        !in_ram(a->iova, a->len))
         return -EINVAL;
     if (!vm_access(vm, a->addr, true) || !aspace_lookup(vm->as, a->addr, &entry, &size))
         return -EFAULT;
@@ -251,7 +252,7 @@ static int64_t op_raise(struct pci_device *d, struct sys_dma *a)
     (void)d;
     if (a->value == 0 || a->value > UINT32_MAX)
         return -EINVAL;
-    bits = edu_raise((uint32_t)a->value);
+    bits = edu_raise((uint32_t)a->value, &a->len);
     a->value = bits < 0 ? 0 : (uint64_t)bits;
     return bits < 0 ? bits : 0;
 }

@@ -28,9 +28,10 @@ static volatile void *memory; /* its own */
 static struct edu_info info;
 
 /* One user at a time. `seen` collects the bits of IRQ_STATUS that were acknowledged. */
-static struct lock lock; /* the three below */
+static struct lock lock; /* the four below */
 static bool taken;
 static uint32_t seen;
+static uint64_t handled; /* TSC at the first interrupt of the user's; 0: none came yet */
 static struct thread *user;
 
 static uint32_t read_reg(unsigned reg)
@@ -55,9 +56,13 @@ static void collect(void)
 
 static void interrupt(void *arg)
 {
+    uint64_t now = rdtsc();
+
     (void)arg;
     lock_acquire(&lock);
     info.interrupts++;
+    if (!handled)
+        handled = now;
     collect();
     if (user)
         sched_wake(user);
@@ -146,6 +151,7 @@ static void take(void)
     }
     taken = true;
     seen = 0;
+    handled = 0;
     user = this_cpu()->current;
     lock_release(&lock);
 }
@@ -184,7 +190,7 @@ static uint32_t await(uint32_t bits)
 
 static int check(const struct edu_transfer *t)
 {
-    uint64_t bytes = t->own_memory ? info.device_bytes : TF_EDU_BYTES;
+    uint64_t bytes = t->own_memory ? info.device_bytes : info.transfer_max;
     uint32_t needs =
         (t->own_memory ? TF_EDU_HAS_MEMORY : 0) | (t->page_request ? TF_EDU_HAS_REQUESTS : 0);
 
@@ -254,14 +260,17 @@ int edu_transfer(const struct edu_transfer *t, uint32_t *result)
 /* --- the small things ----------------------------------------------------------------------------
  */
 
-int64_t edu_raise(uint32_t bits)
+int64_t edu_raise(uint32_t bits, uint64_t *cycles)
 {
+    uint64_t start;
     uint32_t which;
     int64_t rc;
 
     take();
+    start = rdtsc();
     write_reg(TF_EDU_IRQ_RAISE, bits);
     which = await(bits);
+    *cycles = handled ? handled - start : 0;
     rc = which ? (int64_t)which : -EIO;
     give_back();
     return rc;

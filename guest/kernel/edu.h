@@ -43,8 +43,9 @@ struct edu_transfer {
  */
 int edu_transfer(const struct edu_transfer *t, uint32_t *result);
 
-/* Has the device raise an interrupt with these bits, and waits for it: those seen, or -EIO. */
-int64_t edu_raise(uint32_t bits);
+/* Has the device raise an interrupt with these bits, and waits for it: those seen, or -EIO. *cycles
+ * of the TSC are between the write of the register and the handler; 0 without a vector. */
+int64_t edu_raise(uint32_t bits, uint64_t *cycles);
 /* Factorial of n modulo 2^32, by the device; -EIO. */
 int64_t edu_factorial(uint32_t n);
 /* Writes the liveness register; what it reads as. */

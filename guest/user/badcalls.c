@@ -45,12 +45,14 @@ static void test_pointers(void)
         expect(sys_info(SYS_INFO_GENERAL, 0, (void *)p, sizeof(struct sys_info)), -EFAULT, "info",
                p);
         expect(sys_selftest(0, (void *)p), -EFAULT, "selftest", p);
+        expect(sys_dma((void *)p), -EFAULT, "dma", p);
         if (p != 0) /* where it means: no status wanted */
             expect(sys_wait(-1, (void *)p), -EFAULT, "wait", p);
     }
     expect(sys_read(0, (void *)read_only, 64), -EFAULT, "read to read-only memory", read_only);
     expect(sys_wait(-1, (void *)read_only), -EFAULT, "wait to read-only memory", read_only);
     expect(sys_selftest(0, (void *)read_only), -EFAULT, "selftest to read-only memory", read_only);
+    expect(sys_dma((void *)read_only), -EFAULT, "dma to read-only memory", read_only);
     expect(sys_info(SYS_INFO_GENERAL, 0, (void *)read_only, 64), -EFAULT,
            "info to read-only memory", read_only);
 }

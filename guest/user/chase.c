@@ -49,22 +49,11 @@ static uint64_t walk(struct chain *c)
     return rdtsc() - start;
 }
 
-static void sort(uint64_t *v, uint64_t n)
-{
-    for (uint64_t i = 1; i < n; i++)
-        for (uint64_t j = i; j > 0 && v[j - 1] > v[j]; j--) {
-            uint64_t swap = v[j];
-
-            v[j] = v[j - 1];
-            v[j - 1] = swap;
-        }
-}
-
 static void print_result(uint64_t *cycles, uint64_t rounds, uint64_t steps, uint64_t hz)
 {
     uint64_t median, least, most, count;
 
-    sort(cycles, rounds);
+    sort_values(cycles, rounds);
     median = step_ns100(cycles[rounds / 2], steps, hz);
     least = step_ns100(cycles[0], steps, hz);
     most = step_ns100(cycles[rounds - 1], steps, hz);

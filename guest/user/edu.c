@@ -1,6 +1,9 @@
 /*
- * edu: is the DMA test device there, and does it work: registers, a computation, an interrupt, and
- * a transfer there and back. Exit code 0 if so.
+ * edu [--window START+SIZE]: is the DMA test device there, and does it work: registers, a
+ * computation, an interrupt, and a transfer there and back. Exit code 0 if so.
+ * edu --latency N: N interrupts one after the other, and how long each took from the write of the
+ * device's register to the kernel's handler. For programs:
+ *   edu: latency median N ns, quartiles N and N ns, n N
  */
 #include "guest/user/lib/dma.h"
 
@@ -62,11 +65,50 @@ static void test_transfer(const struct dma_window *w, const struct sys_dma_info 
     check(dma_unmap(out_iova) == 0 && dma_unmap(in_iova) == 0, "unmapping failed");
 }
 
+#define LATENCY_MAX 1000u
+
+/* The first one doesn't count: it has caches and tables to fill. */
+static void latency(uint64_t n)
+{
+    uint64_t cycles[LATENCY_MAX + 1], hz = info_general().tsc_hz;
+
+    for (uint64_t i = 0; i <= n; i++) {
+        uint64_t bits = 1u << i % 8;
+        long rc = dma_raise(&bits, &cycles[i]);
+
+        if (rc < 0 || bits != 1u << i % 8)
+            die(1, "interrupt %lu: bits 0x%lx, error %ld", i, bits, rc);
+        if (cycles[i] == 0)
+            die(3, "the driver has no vector: nothing to measure");
+    }
+    sort_values(cycles + 1, n);
+    for (uint64_t i = 1; i <= n; i++)
+        cycles[i] = step_ns100(cycles[i], 1, hz) / 100;
+    printf("edu: latency median %lu ns, quartiles %lu and %lu ns, n %lu\n", cycles[1 + n / 2],
+           cycles[1 + n / 4], cycles[1 + n * 3 / 4], n);
+}
+
+static bool latency_argument(int argc, char **argv, uint64_t *n)
+{
+    if (argc < 2 || strcmp(argv[1], "--latency") != 0)
+        return false;
+    if (argc != 3 || !parse_size(argv[2], n) || *n == 0 || *n > LATENCY_MAX)
+        die(2, "usage: edu --latency N, N from 1 to %u", LATENCY_MAX);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
-    struct dma_window w = dma_window_argument(argc, argv);
+    struct dma_window w;
     struct sys_dma_info info;
+    uint64_t n;
 
+    if (latency_argument(argc, argv, &n)) {
+        identify(&info);
+        latency(n);
+        return 0;
+    }
+    w = dma_window_argument(argc, argv);
     identify(&info);
     test_registers();
     test_interrupt(&info);

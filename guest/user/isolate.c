@@ -52,8 +52,7 @@ static void fail_if(long rc, const char *what)
         die(1, "%s: error %ld", what, rc);
 }
 
-/* --- the device's buffer ------------------------------------------------------------------------
- */
+/* --- the device's buffer --------------------------------------------------- */
 
 /* Fills it with `pattern`, of n bytes; it has to work. */
 static void load_device(const uint8_t *pattern, uint64_t n)
@@ -70,8 +69,7 @@ static void read_device(uint8_t *to, uint64_t n)
     memcpy(to, own, n);
 }
 
-/* --- one attempt
- * ---------------------------------------------------------------------------------- */
+/* --- one attempt ----------------------------------------------------------- */
 
 /* The memory aimed at, all of its page. False: nobody can look. */
 static bool look(const struct target *t, uint8_t *to)
@@ -216,8 +214,7 @@ static void print_region(uint64_t iova, uint64_t len, bool write, bool contrast,
     flush();
 }
 
-/* --- what is tried -------------------------------------------------------------------------------
- */
+/* --- what is tried --------------------------------------------------------- */
 
 #define WHAT(text) ((const char *const[2]){ "read " text, "write to " text })
 
@@ -275,6 +272,8 @@ static void try_after_unmap(void)
     uint64_t iova;
     struct target t = fresh_page(SYS_DMA_READ | SYS_DMA_WRITE, &iova);
 
+    if (info.translated)
+        print_region(iova, PAGE_SIZE, true, false, "a page that is unmapped later");
     both_ways(WHAT("a page before it is unmapped"), iova, t, true, true, false);
     fail_if(dma_unmap(iova), "a page can't be unmapped");
     both_ways(WHAT("a page after it was unmapped"), iova, t, false, false, false);
@@ -318,8 +317,7 @@ static void try_identity(void)
     both_ways(WHAT("the kernel's page, with that taken back"), t.gpa, t, false, false, false);
 }
 
-/* --- the runs
- * --------------------------------------------------------------------------------------- */
+/* --- the runs -------------------------------------------------------------- */
 
 static void run_translated(void)
 {

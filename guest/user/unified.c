@@ -95,7 +95,7 @@ static void share(uint64_t pages)
 
 static struct sys_dma_shared counters(void)
 {
-    struct sys_dma_shared s;
+    struct sys_dma_shared s = { 0 };
     struct sys_dma a = { .op = SYS_DMA_SHARED, .addr = (uint64_t)&s, .len = sizeof s };
 
     must(sys_dma(&a), "counters");

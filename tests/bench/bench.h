@@ -60,6 +60,19 @@ void bench_faults(const struct bench_options *o);
 void bench_populate(const struct bench_options *o);
 void bench_shadow(const struct bench_options *o);
 void bench_measure(const struct bench_options *o);
+void bench_iommu(const struct bench_options *o);
+void bench_interrupts(const struct bench_options *o);
+
+/*
+ * The host's own use of a DMA test device (1234:11e8), through VFIO (host_edu.c).
+ * host_edu_take() finds one behind an IOMMU and puts it on vfio-pci; NULL: there is none, or it
+ * can't be had, and *why says so. host_edu_latency() opens it, has it raise `n` interrupts by MSI,
+ * and gives the median of what each took from the write of its register until poll() told of its
+ * eventfd, in us; -1: one did not come, or it can't be opened.
+ */
+const char *host_edu_take(const char **why);
+double host_edu_latency(unsigned n);
+void host_edu_give_back(void);
 
 /* The bare KVM_RUN loop on a PVH kernel: the baseline. Returns an exit status. */
 int bare_run(const char *kernel);

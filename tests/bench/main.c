@@ -27,10 +27,11 @@ static const struct part {
     void (*run)(const struct bench_options *o);
     bool kvm;
 } parts[] = {
-    { "start", bench_start, true },        { "exits", bench_exits, true },
-    { "memory", bench_memory, true },      { "faults", bench_faults, false },
-    { "populate", bench_populate, false }, { "scan", bench_scan, false },
-    { "shadow", bench_shadow, true },      { "measure", bench_measure, false },
+    { "start", bench_start, true },           { "exits", bench_exits, true },
+    { "memory", bench_memory, true },         { "faults", bench_faults, false },
+    { "populate", bench_populate, false },    { "scan", bench_scan, false },
+    { "shadow", bench_shadow, true },         { "iommu", bench_iommu, false },
+    { "interrupts", bench_interrupts, true }, { "measure", bench_measure, false },
 };
 
 #define PARTS (sizeof(parts) / sizeof(parts[0]))

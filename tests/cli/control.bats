@@ -25,6 +25,17 @@ sockets() {
     [[ $output == True ]]
 }
 
+@test "stat: every VM has a PCI bus; it is printed once there is more than the bridge" {
+    need_kvm
+    start bus "$KERNELS/spin.elf"
+    tf stat --json bus >"$BATS_TEST_TMPDIR/stat"
+    run json '[(f["name"], f["bdf"], f["class"], f["bars"], f["interrupts"], f["sent"])
+        for f in d["pci"]]' <"$BATS_TEST_TMPDIR/stat"
+    [[ $output == "[('host bridge', '00:00.0', '0x60000', [], 'none', 0)]" ]]
+    run tf stat bus
+    [[ $status -eq 0 && $output != *"host bridge"* ]]
+}
+
 @test "stat: the configuration, memory that is really there, times" {
     need_kvm
     start conf --mem 64M --cpus 3 --backing anon --append "some text" "$KERNELS/spin.elf"

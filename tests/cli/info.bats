@@ -65,7 +65,12 @@ load helper
         COMP_WORDS=(twofold run --back); COMP_CWORD=2; _twofold; echo "${COMPREPLY[*]}"
         COMP_WORDS=(twofold run --backing = me); COMP_CWORD=4; _twofold; echo "${COMPREPLY[*]}"
         COMP_WORDS=(twofold run --paging sh); COMP_CWORD=3; _twofold; echo "${COMPREPLY[*]}"
-        COMP_WORDS=(twofold run --console =); COMP_CWORD=3; _twofold; echo "${COMPREPLY[*]}"'
+        COMP_WORDS=(twofold run --console =); COMP_CWORD=3; _twofold; echo "${COMPREPLY[*]}"
+        COMP_WORDS=(twofold comp); COMP_CWORD=1; _twofold; echo "${COMPREPLY[*]}"
+        COMP_WORDS=(twofold compare --j); COMP_CWORD=2; _twofold; echo "${COMPREPLY[*]}"
+        cd ../../.. && touch a.txt a.json
+        COMP_WORDS=(twofold compare a.); COMP_CWORD=2; _twofold; echo "${COMPREPLY[*]}"'
     [[ ${lines[0]} == pause && ${lines[1]} == --backing && ${lines[2]} == memfd ]]
     [[ ${lines[3]} == shadow && ${lines[4]} == "stdio pty file:" ]]
+    [[ ${lines[5]} == compare && ${lines[6]} == --json && ${lines[7]} == a.json ]]
 }

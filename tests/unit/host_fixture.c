@@ -54,7 +54,7 @@ static void put(struct fake_host *f, const char *folder, const char *file, const
     fake_file(f, path, text, strlen(text));
 }
 
-static void set_driver(struct fake_host *f, const char *bdf, const char *driver)
+void fake_set_driver(struct fake_host *f, const char *bdf, const char *driver)
 {
     char path[300], target[100];
 
@@ -82,7 +82,7 @@ void fake_device(struct fake_host *f, const char *parent, const char *bdf, unsig
     (void)snprintf(path, sizeof(path), "sys/bus/pci/devices/%s", bdf);
     (void)snprintf(target, sizeof(target), "%s/%s", f->dir, folder);
     fake_link(f, path, target);
-    set_driver(f, bdf, driver);
+    fake_set_driver(f, bdf, driver);
     if (group >= 0) {
         (void)snprintf(path, sizeof(path), "%s/iommu_group", folder);
         (void)snprintf(target, sizeof(target), "../../../kernel/iommu_groups/%d", group);
@@ -114,7 +114,7 @@ static int probe(struct fake_host *f, const char *bdf)
     (void)snprintf(path, sizeof(path), "%s/bus/pci/drivers/%s", f->sys, name);
     if (name[0] && access(path, F_OK) == 0 && !fake_driver(f, bdf)[0] &&
         !(f->refuse_bind && !strcmp(name, "vfio-pci")))
-        set_driver(f, bdf, name);
+        fake_set_driver(f, bdf, name);
     return 0;
 }
 
@@ -128,7 +128,7 @@ static int bind_to(struct fake_host *f, const char *driver, const char *bdf)
         return -EBUSY;
     if (name[0] && strcmp(name, driver) != 0)
         return -ENODEV;
-    set_driver(f, bdf, driver);
+    fake_set_driver(f, bdf, driver);
     return 0;
 }
 
@@ -161,7 +161,7 @@ static int kernel_write(void *ctx, const char *path, const char *text)
     } else if (ends(path, "/driver/unbind")) {
         rc = !strcmp(bdf, text) && fake_driver(f, bdf)[0] ? 0 : -ENODEV;
         if (rc == 0)
-            set_driver(f, bdf, "");
+            fake_set_driver(f, bdf, "");
     } else if (ends(path, "/drivers_probe")) {
         rc = probe(f, text);
     } else if (ends(path, "/bind") && access(path, F_OK) == 0) {

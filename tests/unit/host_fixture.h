@@ -30,6 +30,9 @@ void fake_device(struct fake_host *f, const char *parent, const char *bdf, unsig
 void fake_file(struct fake_host *f, const char *path, const char *text, size_t size);
 void fake_link(struct fake_host *f, const char *path, const char *target);
 
+/* Puts a device on a driver; "": none. */
+void fake_set_driver(struct fake_host *f, const char *bdf, const char *driver);
+
 /* The driver of a device now; "" for none. */
 const char *fake_driver(struct fake_host *f, const char *bdf);
 

@@ -206,6 +206,43 @@ static void lookup_agrees_with_a_table(void **state)
     bus_destroy(bus);
 }
 
+/* A register that shares its addresses with others by the width of the access. */
+static void an_exact_access_comes_first(void **state)
+{
+    struct bus *bus = make();
+    struct recorder wide = { .answer = UINT32_MAX }, byte = { .answer = 2 }, rest = { .answer = 3 };
+    struct bus_range_stat stat[4];
+    struct error err;
+    uint64_t value;
+
+    (void)state;
+    assert_int_equal(bus_add_exact(bus, BUS_PIO, 0xcf8, 4, &both, &wide, "wide", &err), 0);
+    assert_int_equal(bus_add(bus, BUS_PIO, 0xcf9, 1, &both, &byte, "byte", &err), 0);
+    assert_true(bus_read(bus, BUS_PIO, 0xcf8, 4, &value));
+    assert_int_equal(value, UINT32_MAX);
+    assert_true(bus_read(bus, BUS_PIO, 0xcf9, 1, &value));
+    assert_int_equal(value, 2);
+    assert_false(bus_read(bus, BUS_PIO, 0xcf8, 1, &value));
+    assert_false(bus_read(bus, BUS_PIO, 0xcf8, 2, &value));
+    assert_false(bus_write(bus, BUS_PIO, 0xcf8, 8, 0));
+    assert_false(bus_write(bus, BUS_PIO, 0xcfa, 4, 0));
+    assert_false(bus_read(bus, BUS_MMIO, 0xcf8, 4, &value));
+    assert_true(bus_write(bus, BUS_PIO, 0xcf8, 4, 5));
+    assert_int_equal(wide.value, 5);
+    assert_int_equal(bus_add(bus, BUS_PIO, 0xcfa, 6, &both, &rest, "rest", &err), 0);
+    assert_true(bus_read(bus, BUS_PIO, 0xcfa, 2, &value)); /* a range may lie below it */
+    assert_int_equal(bus_stats(bus, stat, 4), 3);
+    assert_string_equal(stat[2].name, "wide");
+    assert_int_equal(stat[2].length, 4);
+    assert_int_equal(stat[2].reads + stat[2].writes, 2);
+    assert_int_equal(bus_add_exact(bus, BUS_PIO, 0xcf8, 4, &both, &rest, "x", &err), -EEXIST);
+    assert_non_null(strstr(err.text, "wide"));
+    assert_int_equal(bus_add_exact(bus, BUS_PIO, 0xfffe, 4, &both, &rest, "x", &err), -EINVAL);
+    assert_int_equal(bus_add_exact(bus, BUS_PIO, 0xcf8, 1, &both, &rest, "b", &err), 0);
+    assert_int_equal(bus_add_exact(bus, BUS_PIO, 0xcf8, 2, &both, &rest, "c", &err), -ENOSPC);
+    bus_destroy(bus);
+}
+
 static void a_full_bus_says_so(void **state)
 {
     struct bus *bus = make();
@@ -252,11 +289,16 @@ static void accesses_are_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_access_reaches_its_device), cmocka_unit_test(ends_of_a_range),
-        cmocka_unit_test(ends_of_the_spaces),           cmocka_unit_test(bad_ranges_are_refused),
-        cmocka_unit_test(overlaps_are_refused),         cmocka_unit_test(an_op_that_is_missing),
-        cmocka_unit_test(lookup_agrees_with_a_table),   cmocka_unit_test(a_full_bus_says_so),
+        cmocka_unit_test(an_access_reaches_its_device),
+        cmocka_unit_test(ends_of_a_range),
+        cmocka_unit_test(ends_of_the_spaces),
+        cmocka_unit_test(bad_ranges_are_refused),
+        cmocka_unit_test(overlaps_are_refused),
+        cmocka_unit_test(an_op_that_is_missing),
+        cmocka_unit_test(lookup_agrees_with_a_table),
+        cmocka_unit_test(a_full_bus_says_so),
         cmocka_unit_test(accesses_are_counted),
+        cmocka_unit_test(an_exact_access_comes_first),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -140,17 +140,27 @@ static void bounds(void **state)
 /* --- programs ----------------------------------------------------------------------------------
  */
 
+/* Only of attempts that were blocked, and of which nothing was said. */
+static void listen(void *ctx, struct isolate_attempt *a)
+{
+    assert_null(ctx);
+    assert_false(a->went);
+    assert_int_equal(a->said[0], 0);
+    (void)snprintf(a->said, sizeof(a->said), "heard");
+}
+
 static int collect(const char *script, struct isolate_report *r, char **printed, char **logged,
                    struct error *err)
 {
     const char *const argv[] = { "/bin/sh", "-c", script, "sh", ATTEMPT, NULL };
     size_t size, log_size;
     FILE *to = open_memstream(printed, &size), *log = open_memstream(logged, &log_size);
+    struct isolate_program program = { .argv = argv, .to = to, .log = log, .listen = listen };
     int rc;
 
     assert_true(to && log);
     memset(r, 0, sizeof(*r));
-    rc = isolate_collect(argv, r, to, log, err);
+    rc = isolate_collect(&program, r, err);
     assert_int_equal(fclose(to) | fclose(log), 0);
     assert_true(log_size <= 8192);
     return rc;
@@ -204,21 +214,44 @@ static void programs(void **state)
     }
 }
 
+static void heard(void **state)
+{
+    static const char script[] =
+        "for w in 0 1; do for s in '' x; do "
+        "echo \"isolate: attempt what=|iova=0x0|len=0|write=1|contrast=0|allowed=$w|went=$w|"
+        "before=|after=|said=$s\"; done; done; echo isolate: done attempts=4";
+    struct isolate_report r;
+    struct error err = { "" };
+    char *printed = NULL, *logged = NULL;
+
+    (void)state;
+    assert_int_equal(collect(script, &r, &printed, &logged, &err), 0);
+    assert_string_equal(r.attempt[0].said, "heard");
+    assert_string_equal(r.attempt[1].said, "x");
+    assert_string_equal(r.attempt[2].said, "");
+    assert_string_equal(r.attempt[3].said, "x");
+    assert_non_null(strstr(printed, "heard\n"));
+    free(printed);
+    free(logged);
+}
+
 static void no_program(void **state)
 {
     const char *const argv[] = { "/nowhere/twofold", NULL };
+    struct isolate_program program = { .argv = argv, .to = stderr, .log = stderr };
     struct isolate_report r = { .regions = 0 };
     struct error err;
 
     (void)state;
-    assert_int_equal(isolate_collect(argv, &r, stderr, stderr, &err), -EIO);
+    assert_int_equal(isolate_collect(&program, &r, &err), -EIO);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(region), cmocka_unit_test(attempt),  cmocka_unit_test(refused),
-        cmocka_unit_test(bounds), cmocka_unit_test(programs), cmocka_unit_test(no_program),
+        cmocka_unit_test(region),     cmocka_unit_test(attempt),  cmocka_unit_test(refused),
+        cmocka_unit_test(bounds),     cmocka_unit_test(programs), cmocka_unit_test(heard),
+        cmocka_unit_test(no_program),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

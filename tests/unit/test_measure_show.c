@@ -551,6 +551,32 @@ static void refuses_what_the_schema_does(void **state)
     refuses_with("verdict/trust", "\"some\"", "verdict.trust is 'some'");
 }
 
+/* What a file may cost its reader is bounded. */
+static void refuses_too_much(void **state)
+{
+    json_t *list = json_array(), *result = load();
+    char *out, *text_of = calloc(1, 5001);
+    json_t *a_load = json_array_get(json_object_get(result, "loads"), 0);
+
+    (void)state;
+    assert_non_null(text_of);
+    for (size_t i = 0; i < 2001; i++)
+        json_array_append(list, a_load);
+    json_object_set_new(result, "loads", list);
+    out = json_dumps(result, 0);
+    refuses(out, strlen(out), "loads has more than 2000 items");
+    free(out);
+    json_decref(result);
+    memset(text_of, 'x', 5000);
+    result = load();
+    json_object_set_new(result, "created", json_string(text_of));
+    out = json_dumps(result, 0);
+    refuses(out, strlen(out), "created is longer than 4096 bytes");
+    free(out);
+    free(text_of);
+    json_decref(result);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -581,6 +607,7 @@ int main(void)
         cmocka_unit_test(reads),
         cmocka_unit_test(refuses_what_is_no_file),
         cmocka_unit_test(refuses_what_the_schema_does),
+        cmocka_unit_test(refuses_too_much),
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

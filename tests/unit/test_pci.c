@@ -1,5 +1,6 @@
 /* The PCI bus: config space by both ways, BARs, and what a guest can do wrong to them. */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -335,6 +336,73 @@ static void addresses_do_not_overlap(void **state)
         pci_remove(&many[i].f);
 }
 
+/* Moves its own BAR away, as no vCPU should have to wait for itself. */
+static void move_away(void *dev, unsigned which, uint64_t offset, unsigned size, uint64_t value)
+{
+    struct toy *t = dev;
+
+    (void)which;
+    (void)offset;
+    (void)size;
+    t->writes++;
+    ecam_write(t, BAR0, 4, value);
+}
+
+static void a_handler_may_write_config_space(void **state)
+{
+    struct pci_ops ops = toy_ops;
+
+    (void)state;
+    ops.bar_write = move_away;
+    toy_init(&a, 1);
+    a.f.ops = &ops;
+    pci_add_bar(&a.f, 0, 0x1000, false, false, false);
+    toy_add(&a, -1);
+    ecam_write(&a, COMMAND, 2, MEMORY);
+    mmio_write(PCI_MMIO_BASE, 4, 0xd0000000);
+    assert_int_equal(a.f.bar[0].address, 0xd0000000);
+    mmio_write(PCI_MMIO_BASE, 4, 0xd1000000); /* there is nobody any more */
+    mmio_write(0xd0000000, 4, PCI_MMIO_BASE);
+    assert_int_equal(a.writes, 2);
+    pci_remove(&a.f);
+}
+
+#define ROUNDS 20000
+
+static void *mover(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < ROUNDS; i++) {
+        ecam_write(&a, BAR0, 4, i % 2 ? PCI_MMIO_BASE : 0xd0000000);
+        ecam_write(&a, COMMAND, 2, i % 3 ? MEMORY : 0);
+    }
+    return NULL;
+}
+
+/* One vCPU uses a BAR while another one moves it: an access finds the device, or nobody. */
+static void accesses_while_it_moves(void **state)
+{
+    pthread_t thread;
+    unsigned found = 0;
+
+    (void)state;
+    toy_init(&a, 1);
+    pci_add_bar(&a.f, 0, 0x1000, false, false, false);
+    toy_add(&a, -1);
+    a.answer = 0x1234;
+    assert_int_equal(pthread_create(&thread, NULL, mover, NULL), 0);
+    for (int i = 0; i < ROUNDS; i++) {
+        uint64_t value = mmio_read((i % 2 ? PCI_MMIO_BASE : 0xd0000000) + 0x10, 4);
+
+        assert_true(value == 0x1234 || value == UINT32_MAX);
+        found += value == 0x1234;
+        assert_int_equal(a.reads, found);
+        assert_true(!found || a.offset == 0x10);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    pci_remove(&a.f);
+}
+
 /* --- what can't be ------------------------------------------------------------------------------
  */
 
@@ -407,6 +475,39 @@ static void functions_of_one_device(void **state)
     pci_remove(&a.f);
 }
 
+static void stat_tells_what_is_there(void **state)
+{
+    struct pci_stat st;
+
+    (void)state;
+    toy_init(&a, 0xbeef);
+    pci_add_bar(&a.f, 1, 0x1000, false, false, false);
+    pci_use_intx(&a.f);
+    toy_add(&a, PCI_DEVFN(3, 1));
+    assert_true(pci_stat_read(world.pci, 0, &st));
+    assert_string_equal(st.name, "host bridge");
+    assert_int_equal(st.kind, PCI_NONE);
+    assert_true(pci_stat_read(world.pci, 1, &st));
+    assert_int_equal(st.devfn, PCI_DEVFN(3, 1));
+    assert_int_equal(st.vendor, 0x1234);
+    assert_int_equal(st.device, 0xbeef);
+    assert_int_equal(st.class, 0xff0000);
+    assert_int_equal(st.bar[0].size, 0);
+    assert_int_equal(st.bar[1].size, 0x1000);
+    assert_int_equal(st.bar[1].address, PCI_MMIO_BASE); /* where it will be */
+    assert_false(st.bar[1].decoded);
+    assert_false(st.bus_master);
+    ecam_write(&a, COMMAND, 2, 6);
+    assert_true(pci_notify(&a.f, 0));
+    assert_true(pci_stat_read(world.pci, 1, &st));
+    assert_true(st.bar[1].decoded);
+    assert_true(st.bus_master);
+    assert_int_equal(st.kind, PCI_INTX);
+    assert_int_equal(st.sent[PCI_INTX], 1);
+    assert_false(pci_stat_read(world.pci, 2, &st));
+    pci_remove(&a.f);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, world_start, world_stop)
 
 int main(void)
@@ -425,9 +526,12 @@ int main(void)
         TEST(a_bar_stays_in_its_windows),
         TEST(the_lower_device_wins),
         TEST(addresses_do_not_overlap),
+        TEST(a_handler_may_write_config_space),
+        TEST(accesses_while_it_moves),
         TEST(bad_bars_are_refused),
         TEST(places_run_out),
         TEST(functions_of_one_device),
+        TEST(stat_tells_what_is_there),
     };
 
     return cmocka_run_group_tests_name("pci", tests, NULL, NULL);

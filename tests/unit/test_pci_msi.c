@@ -218,6 +218,33 @@ static void the_device_hears_of_changes(void **state)
     assert_int_equal(a.vectors_changed, 5);
 }
 
+/* In a callback, under the config lock: what a device would do there. */
+static void ask_and_notify(void *dev, unsigned vector)
+{
+    struct toy *t = dev;
+    struct msi_message m;
+
+    t->vectors_changed += pci_message(&t->f, 7, &m);
+    (void)vector;
+    if (t->vectors_changed == 1)
+        (void)pci_notify(&t->f, 7);
+}
+
+static void a_callback_may_ask(void **state)
+{
+    struct pci_ops ops = toy_ops;
+
+    (void)state;
+    ops.vectors_changed = ask_and_notify;
+    a.f.ops = &ops;
+    set_vector(7, 0xfee00000, 0x77, 0);
+    msix_control(0x8000);
+    assert_int_equal(a.vectors_changed, 1);
+    assert_int_equal(world.messages, 1);
+    assert_int_equal(world.message[0].data, 0x77);
+    a.f.ops = &toy_ops;
+}
+
 static void bad_tables_are_refused(void **state)
 {
     static struct toy bad;
@@ -374,6 +401,7 @@ int main(void)
         TEST(no_message_without_bus_master),
         TEST(the_table_is_not_the_devices),
         TEST(the_device_hears_of_changes),
+        TEST(a_callback_may_ask),
         TEST(bad_tables_are_refused),
         TEST(msi),
         TEST(pending_msi_is_lost_when_off),

@@ -282,7 +282,10 @@ static void locked_memory_is_refused(void **state)
     assert_int_equal(memory_pin(mem, gpa(0)), 0);
     assert_int_equal(track_start(track, TRACK_ACCESSED, gpa(0), RAM, &err), -EBUSY);
     assert_non_null(strstr(err.text, "device"));
+    assert_int_equal(track_start(track, TRACK_DIRTY, gpa(0), RAM, &err), -EBUSY);
+    assert_non_null(strstr(err.text, "device"));
     assert_int_equal(memory_unpin(mem, gpa(0)), 0);
+    assert_int_equal(track_start(track, TRACK_DIRTY, gpa(0), RAM, &err), 0);
     assert_true(track_start(track, TRACK_ACCESSED, gpa(5), 100, &err) < 0);
 }
 

@@ -42,11 +42,14 @@ _twofold_run() {
     --numa) mapfile -t COMPREPLY < <(compgen -W "local bind: interleave: preferred:" -- "$cur") ;;
     --paging) mapfile -t COMPREPLY < <(compgen -W "nested shadow" -- "$cur") ;;
     --populate) mapfile -t COMPREPLY < <(compgen -W "kernel lazy eager" -- "$cur") ;;
+    --vfio) mapfile -t COMPREPLY < <(compgen -W "$(basename -a /sys/bus/pci/devices/* 2>/dev/null)" -- "$cur") ;;
     --append | --mem | --cpus | --name | --timeout | --fault-around) COMPREPLY=() ;;
+    --disk) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     *)
         if [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "--initrd --append --mem --cpus --name --console
-                --backing --paging --populate --fault-around --lock --numa --timeout --trace --help" -- "$cur")
+                --backing --paging --populate --fault-around --lock --numa --disk --rng --edu --iommu
+                --vfio --timeout --trace --help" -- "$cur")
         else
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi

@@ -85,6 +85,16 @@ long dma_value(enum sys_dma_op op, uint64_t *value)
     return rc;
 }
 
+long dma_raise(uint64_t *bits, uint64_t *cycles)
+{
+    struct sys_dma a = { .op = SYS_DMA_RAISE, .value = *bits };
+    long rc = sys_dma(&a);
+
+    *bits = a.value;
+    *cycles = a.len;
+    return rc;
+}
+
 /* --- windows ---------------------------------------------------------------------------------- */
 
 /* "START+SIZE"; the string is cut in two for it. */

@@ -21,6 +21,8 @@ long dma_victim(uint64_t *gpa);
 long dma_gpa(const void *p, uint64_t *gpa);
 /* The next report of the IOMMU behind number `after`; 0 when there is none yet. */
 long dma_fault(uint64_t after, struct sys_dma_fault *out);
+/* Has the device raise these bits; those seen, and TSC cycles to the kernel's handler. */
+long dma_raise(uint64_t *bits, uint64_t *cycles);
 /* An operation with nothing but a value, which it changes. */
 long dma_value(enum sys_dma_op op, uint64_t *value);
 

@@ -108,6 +108,8 @@ int load_main(int argc, char **argv, const struct load *load);
 bool take_runner(int *argc, char ***argv);
 /* Waits for the next line, idle, with the output flushed: true for another round. */
 bool runner_next(void);
+/* The smallest first. */
+void sort_values(uint64_t *v, uint64_t n);
 /* Does a write there end a process with a page fault? A forked child tries. */
 bool write_faults(uint64_t addr);
 

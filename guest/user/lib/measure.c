@@ -112,6 +112,17 @@ int load_main(int argc, char **argv, const struct load *load)
     return 0;
 }
 
+void sort_values(uint64_t *v, uint64_t n)
+{
+    for (uint64_t i = 1; i < n; i++)
+        for (uint64_t j = i; j > 0 && v[j - 1] > v[j]; j--) {
+            uint64_t swap = v[j];
+
+            v[j] = v[j - 1];
+            v[j - 1] = swap;
+        }
+}
+
 bool write_faults(uint64_t addr)
 {
     struct sys_status end;
