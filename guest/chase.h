@@ -85,7 +85,8 @@ static inline struct chase_node *chase_walk(struct chase_node *node, uint64_t st
  * A runner's talk, a line each, on its stdin and stdout:
  *   -> ready pages=N page=BYTES gva=0xADDR accesses=N tsc_hz=N
  *                        once its chain is built; page: the leaf it asked for
- *   <- go                one round
+ *   <- go                one round: a cycle that is not timed, so that the caches have what the
+ *                        chain needs, whoever ran before; then the accesses that are
  *   -> round cycles=N accesses=N
  *   <- quit, or the end of its input (Ctrl-D where that is a terminal's): it exits with 0
  *   -> error TEXT        and exits with 1

@@ -18,6 +18,7 @@
 #define NARROW     0.03 /* an interval that is narrower needs no more rounds */
 #define NOISY      0.10
 #define LOST       0.01 /* of a round, to other programs, that is not worth talking about */
+#define STARTS     0.5  /* of what a group takes, for the progress bar */
 #define CLEAN_MIN  6    /* rounds from which on there is an interval of 95 % */
 
 static uint64_t sooner(uint64_t a, uint64_t b)
@@ -65,7 +66,6 @@ static void start(struct measure_run *m, struct measure_unit *u, struct runner *
     struct error err = { "" };
     int rc;
 
-    measure_progress(m, u);
     if (!has_pages(u))
         return;
     rc = runner_start(r, u, &place, sooner(now_ns() + patience, m->end_ns), &err);
@@ -194,13 +194,27 @@ static void see_frequency(struct measure_run *m)
         m->frequency[1] = hz;
 }
 
+/* How far a group is, in units: its starts are one part, its rounds the other. */
+static double progress_of(const struct measure_run *m, const struct measure_unit *u, size_t n,
+                          unsigned round, uint64_t began_ns, uint64_t until_ns)
+{
+    double first = (double)(u - m->plan.unit), rounds = (double)round / ROUNDS_MIN, time;
+
+    time = (double)(now_ns() - began_ns) / ((double)(until_ns - began_ns) + 1);
+    if (rounds > time) /* the time, but not before the rounds that there are at least */
+        rounds = time;
+    return first + (double)n * (STARTS + (1 - STARTS) * (rounds < 1 ? rounds : 1));
+}
+
 static void rounds(struct measure_run *m, struct measure_unit *u, struct runner *r, size_t n,
                    uint64_t until_ns)
 {
+    uint64_t began = now_ns();
+
     for (unsigned round = 0; round <= ROUNDS_MAX && any_live(r, n); round++) {
         for (size_t i = 0; i < n && !measure_over(m); i++)
             if (live(&r[i])) {
-                measure_progress(m, &u[i]);
+                measure_progress(m, &u[i], progress_of(m, u, n, round, began, until_ns));
                 ask(m, &u[i], &r[i], round > 0);
             }
         see_frequency(m);
@@ -225,6 +239,7 @@ void measure_batch(struct measure_run *m, size_t first, size_t n, uint64_t budge
             measure_set(&u[i], MEASURE_NOT_RUN, "the time limit left no time for its start");
             m->left_out = true;
         } else {
+            measure_progress(m, &u[i], (double)first + STARTS * (double)i);
             start(m, &u[i], &r[i]);
         }
     }

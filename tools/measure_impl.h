@@ -230,7 +230,8 @@ bool measure_emulated(const struct measure_run *m);
 
 /* --- progress (measure_progress.c): on a terminal's stderr --- */
 
-void measure_progress(const struct measure_run *m, const struct measure_unit *u);
+/* `done`: units of the plan, in parts of one. */
+void measure_progress(const struct measure_run *m, const struct measure_unit *u, double done);
 void measure_progress_end(void);
 
 #endif

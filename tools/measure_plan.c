@@ -189,14 +189,14 @@ static int add_cells(struct measure_plan *plan, const struct measure_host *host,
             add(plan, host,
                 (struct measure_unit){
                     .paging = MEASURE_NATIVE, .host_page = page_sizes[h], .footprint = footprint });
-    for (int paging = MEASURE_NESTED; paging <= MEASURE_SHADOW; paging++)
-        for (size_t g = 0; g < pages; g++)
-            for (size_t h = 0; h < pages && rc == 0; h++)
-                rc = add(plan, host,
-                         (struct measure_unit){ .paging = (enum measure_paging)paging,
-                                                .guest_page = page_sizes[g],
-                                                .host_page = page_sizes[h],
-                                                .footprint = footprint });
+    /* Pairs are neighbours: with a time limit, what was started can be compared. */
+    for (size_t i = 0; i < pages * pages && rc == 0; i++)
+        for (int paging = MEASURE_NESTED; paging <= MEASURE_SHADOW && rc == 0; paging++)
+            rc = add(plan, host,
+                     (struct measure_unit){ .paging = (enum measure_paging)paging,
+                                            .guest_page = page_sizes[i / pages],
+                                            .host_page = page_sizes[i % pages],
+                                            .footprint = footprint });
     return rc ? rc : add_repeat(plan, host, first);
 }
 

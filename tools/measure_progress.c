@@ -29,16 +29,16 @@ static void describe(const struct measure_unit *u, char *text, size_t size)
                        measure_paging_name(u->paging), u->guest_page >> 10, u->host_page >> 10);
 }
 
-/* A unit's part of the whole: its start and its rounds. What is left costs as much as what was. */
-void measure_progress(const struct measure_run *m, const struct measure_unit *u)
+/* What is left takes as long as what was, in proportion. */
+void measure_progress(const struct measure_run *m, const struct measure_unit *u, double done)
 {
     uint64_t now = now_ns(), spent = now - m->start_ns, left, limit;
-    double done = m->plan.n ? (double)(u - m->plan.unit) / (double)m->plan.n : 0;
     char bar[BAR + 1], what[80], time[32];
 
     if (m->options->quiet || !isatty(STDERR_FILENO) || now - shown_ns < LOOK_NS)
         return;
     shown_ns = now;
+    done = m->plan.n ? done / (double)m->plan.n : 0;
     done = done < 0.02 ? 0.02 : done;
     left = (uint64_t)((double)spent / done * (1 - done));
     limit = m->end_ns > now ? m->end_ns - now : 0;
@@ -49,7 +49,7 @@ void measure_progress(const struct measure_run *m, const struct measure_unit *u)
     bar[BAR] = '\0';
     describe(u, what, sizeof(what));
     (void)fprintf(stderr, "\r[%s] %-36.36s about %s left\033[K", bar, what,
-                  format_seconds((double)(left / 1000000000), time, sizeof(time)));
+                  format_seconds((double)left / 1e9, time, sizeof(time)));
 }
 
 void measure_progress_end(void)

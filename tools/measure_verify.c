@@ -46,16 +46,17 @@ static int find_process(struct client *c, json_int_t *pid, struct error *err)
     return rc;
 }
 
-/* Calls cb for each run of a map of [first, first + size); pid 0: guest-physical addresses. */
+/* What the maps of both dimensions say of the chain's memory. */
 struct mapped {
     struct client *client;
     json_int_t pid;
-    uint64_t page;       /* that is asked for */
-    uint64_t host_page;  /* of the map of gpas that belongs to a run of gvas */
+    uint64_t page; /* that is asked for */
+    uint64_t host_page;
     uint64_t right;      /* bytes on such pages */
     uint64_t host_right; /* the same of the host's */
 };
 
+/* Of [first, first + size), guest-virtual or guest-physical. */
 static int map_runs(struct mapped *m, bool gva, uint64_t first, uint64_t size, struct error *err);
 
 static int add_run(struct mapped *m, bool gva, const json_t *run, struct error *err)

@@ -59,6 +59,7 @@ void bench_scan(const struct bench_options *o);
 void bench_faults(const struct bench_options *o);
 void bench_populate(const struct bench_options *o);
 void bench_shadow(const struct bench_options *o);
+void bench_measure(const struct bench_options *o);
 void bench_iommu(const struct bench_options *o);
 void bench_interrupts(const struct bench_options *o);
 

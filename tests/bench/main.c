@@ -31,7 +31,7 @@ static const struct part {
     { "memory", bench_memory, true },         { "faults", bench_faults, false },
     { "populate", bench_populate, false },    { "scan", bench_scan, false },
     { "shadow", bench_shadow, true },         { "iommu", bench_iommu, false },
-    { "interrupts", bench_interrupts, true },
+    { "interrupts", bench_interrupts, true }, { "measure", bench_measure, false },
 };
 
 #define PARTS (sizeof(parts) / sizeof(parts[0]))

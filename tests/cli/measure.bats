@@ -2,6 +2,8 @@
 # twofold measure: what a result says, and what it says when something is in the way. Figures are
 # not judged here: they are this machine's (tests/bench measures).
 
+# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; run sets stderr
+
 load helper
 
 RESULT() { cat "$BATS_TEST_TMPDIR/result.json"; }
