@@ -85,6 +85,16 @@ _twofold() {
         esac
         ;;
     run) _twofold_run "$cur" "$prev" ;;
+    measure)
+        case $prev in
+        --cpu | --limit) COMPREPLY=() ;;
+        -o | --output | --json | --kernel) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+        *)
+            mapfile -t COMPREPLY < <(compgen -W "--quick --full --output --json --kernel --cpu --limit
+                --quiet --help" -- "$cur")
+            ;;
+        esac
+        ;;
     compare)
         if [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
