@@ -93,23 +93,25 @@ static void kicked(void *dev, unsigned queue)
     struct virtio_iommu *v = dev;
     struct virtqueue *q = virtio_queue(v->virtio, queue);
     struct virtq_chain chain;
-    bool broken = false;
+    unsigned budget = q->size;
     int rc = 0;
 
     /* Buffers for events wait there. */
     if (queue != REQUESTS)
         return;
-    for (unsigned i = 0; i < QUEUE_MAX && !broken; i++) {
-        rc = virtqueue_pop(q, &chain);
-        if (rc <= 0)
-            break;
-        broken = !serve(v, q, &chain);
-    }
+    do {
+        (void)virtqueue_want_kicks(q, false);
+        while (budget > 0 && (rc = virtqueue_pop(q, &chain)) > 0) {
+            budget--;
+            if (!serve(v, q, &chain))
+                break;
+        }
+    } while (rc >= 0 && budget > 0 && virtqueue_want_kicks(q, true)); /* false once it broke */
     virtio_signal(v->virtio, queue);
-    if (broken || rc < 0)
+    if (q->broken)
         virtio_broken(v->virtio, queue);
-    else if (rc > 0)
-        virtio_kick(v->virtio, queue); /* the others have their turn first */
+    else if (budget == 0) /* the others have their turn first */
+        virtio_kick(v->virtio, queue);
 }
 
 /* --- events ------------------------------------------------------------------------------- */
