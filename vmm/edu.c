@@ -308,7 +308,10 @@ void edu_destroy(struct edu *e)
 void edu_hold(struct edu *e, bool held)
 {
     /* The eventfd keeps what comes meanwhile. */
+    e->held = held;
     (void)io_loop_change(e->loop, e->kick, held ? 0 : EPOLLIN);
+    if (!held)
+        edu_kick(e);
 }
 
 const struct pci_function *edu_function(const struct edu *e)

@@ -204,6 +204,8 @@ void edu_work(void *ctx, int fd, uint32_t events)
     uint64_t kicks;
 
     (void)events;
+    if (e->held) /* in the same round of the loop; the event stays */
+        return;
     if (read(fd, &kicks, sizeof(kicks)) != (ssize_t)sizeof(kicks))
         return;
     (void)pthread_mutex_lock(&e->lock);

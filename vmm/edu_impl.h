@@ -37,6 +37,7 @@ struct edu {
     uint8_t *memory; /* EDU_MEMORY bytes, written by CPUs at any time */
     uint8_t buffer[TF_EDU_BYTES];
     struct edu_transfer transfer;
+    bool held; /* the I/O thread's */
 
     pthread_mutex_t lock; /* guards what follows */
     uint32_t live, factorial, status, irq_status;

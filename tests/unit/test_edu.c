@@ -17,6 +17,7 @@
 
 #include "guest/abi.h"
 #include "tests/unit/edu_fixture.h"
+#include "vmm/edu_impl.h"
 
 /* --- registers ---------------------------------------------------------------------------------
  */
@@ -329,6 +330,8 @@ static void letting_go(void *ctx, int fd, uint32_t events)
 
     (void)events;
     io_loop_remove(r->loop, fd);
+    /* As when it comes in the round of the loop in which the device was held. */
+    edu_work(r->edu, r->edu->kick, EPOLLIN);
     /* Asked for while held; the loop has had its turn since, and nothing was done. */
     assert_true(rig_get(r, TF_EDU_COMMAND, 8) & TF_EDU_START);
     assert_true(rig_get(r, TF_EDU_STATUS, 4) & 1);
