@@ -7,10 +7,10 @@
 #include "vmm/virtio_blk_impl.h"
 
 #define CLASS     0x018000u /* mass storage, other */
-#define QUEUE_MAX 128u
 #define IN_FLIGHT 64u
 
 /* 5.2.3 Feature bits. */
+#define F_SIZE_MAX     (UINT64_C(1) << 1)
 #define F_SEG_MAX      (UINT64_C(1) << 2)
 #define F_RO           (UINT64_C(1) << 5)
 #define F_BLK_SIZE     (UINT64_C(1) << 6)
@@ -77,18 +77,19 @@ static void kicked(void *dev, unsigned queue)
     unsigned budget = q->size;
     int rc = 0;
 
+    b->waited = false;
     do {
         (void)virtqueue_want_kicks(q, false);
-        while (b->free && budget > 0 && (rc = take(b, q)) > 0)
+        while (b->free && budget > 0 && !b->waited && (rc = take(b, q)) > 0)
             budget--;
-    } while (rc >= 0 && b->free && budget > 0 && virtqueue_want_kicks(q, true));
+    } while (rc >= 0 && b->free && budget > 0 && !b->waited && virtqueue_want_kicks(q, true));
     disk_io_submit(b->io);
     virtio_signal(b->v, queue);
     if (q->broken)
         virtio_broken(b->v, queue);
     else if (!b->free)
         b->stalled = true;
-    else if (budget == 0) /* others on this thread have their turn */
+    else if (budget == 0 || b->waited) /* others on this thread have their turn */
         virtio_kick(b->v, queue);
 }
 
@@ -113,7 +114,8 @@ static void config_read(void *dev, void *out)
     unsigned clears = b->file.read_only ? 0 : BLK_CLEAR_MAX;
     struct config c = {
         .capacity = b->file.bytes / DISK_SECTOR,
-        .seg_max = QUEUE_MAX - 2, /* beside header and status */
+        .size_max = BLK_SIZE_MAX,
+        .seg_max = BLK_SEG_MAX,
         .blk_size = b->file.block,
         .num_queues = 1,
         .max_discard_sectors = clears,
@@ -164,8 +166,8 @@ int virtio_blk_create(struct virtio_blk **out, const struct device_config *cfg,
         .name = "virtio-blk",
         .class = CLASS,
         .queues = 1,
-        .queue_max = QUEUE_MAX,
-        .features = F_SEG_MAX | F_BLK_SIZE | BLK_F_FLUSH |
+        .queue_max = BLK_QUEUE_MAX,
+        .features = F_SIZE_MAX | F_SEG_MAX | F_BLK_SIZE | BLK_F_FLUSH |
                     (cfg->read_only ? F_RO : F_DISCARD | F_WRITE_ZEROES),
         .config_bytes = sizeof(struct config),
         .config_read = config_read,

@@ -10,7 +10,11 @@
 
 #define BLK_PIECES_MAX 512u        /* of one request; more go through a buffer */
 #define BLK_BOUNCE     (64u << 10) /* its size */
-#define BLK_CLEAR_MAX  (32u << 10) /* sectors of one DISCARD or WRITE_ZEROES */
+#define BLK_QUEUE_MAX  128u
+#define BLK_SEG_MAX    (BLK_QUEUE_MAX - 2)          /* beside header and status */
+#define BLK_SIZE_MAX   (128u << 10)                 /* bytes of a segment */
+#define BLK_BYTES_MAX  (BLK_SEG_MAX * BLK_SIZE_MAX) /* of one request: nobody waits for more */
+#define BLK_CLEAR_MAX  (32u << 10)                  /* sectors of one DISCARD or WRITE_ZEROES */
 
 #define BLK_F_FLUSH (UINT64_C(1) << 9)
 
@@ -39,6 +43,7 @@ struct virtio_blk {
     struct disk_io *io;
     struct blk_request *requests, *free;
     uint8_t *bounce;
+    bool waited;  /* a transfer was carried out at once, with the I/O thread waiting for it */
     bool stalled; /* all requests are in flight, and the queue may have more */
     struct virtio_blk_stat stat;
 };

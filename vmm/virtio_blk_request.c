@@ -108,6 +108,7 @@ static enum status by_bounce(struct virtio_blk *b, struct blk_request *r, uint64
     struct virtqueue *q = virtio_queue(b->v, 0);
     uint64_t done_bytes = 0;
 
+    b->waited = true;
     while (done_bytes < bytes) {
         uint64_t n = bytes - done_bytes < BLK_BOUNCE ? bytes - done_bytes : BLK_BOUNCE;
         uint64_t offset = r->sector * DISK_SECTOR + done_bytes;
@@ -134,7 +135,8 @@ static void transfer(struct virtio_blk *b, struct blk_request *r)
         r->reading ? r->chain.write_bytes - 1 : r->chain.read_bytes - sizeof(struct blk_header);
     int rc;
 
-    if ((!r->reading && b->file.read_only) || !in_bounds(b, r->sector, bytes)) {
+    if ((!r->reading && b->file.read_only) || bytes > BLK_BYTES_MAX ||
+        !in_bounds(b, r->sector, bytes)) {
         answer(b, r, S_IOERR);
         return;
     }
@@ -152,6 +154,7 @@ static void transfer(struct virtio_blk *b, struct blk_request *r)
         r->io.len = bytes;
         r->io.iov = r->iov;
         r->io.count = r->pieces;
+        b->waited = b->waited || !disk_io_async(b->io);
         disk_io_start(b->io, &r->io);
     }
 }

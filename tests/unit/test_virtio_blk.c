@@ -35,8 +35,11 @@
 enum { IN = 0, OUT = 1, FLUSH = 4, GET_ID = 8, DISCARD = 11, WRITE_ZEROES = 13 };
 enum { OK, IOERR, UNSUPP };
 
-#define F_RO    (UINT64_C(1) << 5)
-#define F_FLUSH (UINT64_C(1) << 9)
+#define F_SIZE_MAX (UINT64_C(1) << 1)
+#define F_RO       (UINT64_C(1) << 5)
+#define F_FLUSH    (UINT64_C(1) << 9)
+
+static uint64_t file_bytes = BYTES; /* larger, behind the image it is a hole */
 
 static struct {
     struct machine m;
@@ -73,6 +76,7 @@ static int begin(bool read_only, bool direct)
 
     memset(&t, 0, sizeof(t));
     make_file();
+    assert_int_equal(ftruncate(t.fd, (off_t)file_bytes), 0);
     machine_make(&t.m);
     t.cfg = (struct device_config){ .path = t.path, .read_only = read_only, .direct = direct };
     rc = virtio_blk_create(&t.b, &t.cfg, &t.m.place, &err);
@@ -113,6 +117,17 @@ static int start(void **state)
 {
     (void)state;
     return begin(false, false);
+}
+
+static int start_large(void **state)
+{
+    int rc;
+
+    (void)state;
+    file_bytes = 32 * BYTES;
+    rc = begin(false, false);
+    file_bytes = BYTES;
+    return rc;
 }
 
 static int start_ro(void **state)
@@ -170,7 +185,9 @@ static void config(void **state)
 {
     (void)state;
     assert_int_equal(reg_get(&t.m, t.d.config, 8), SECTORS);
-    assert_int_equal(reg_get(&t.m, t.d.config + 12, 4), 126); /* seg_max */
+    assert_int_equal(reg_get(&t.m, t.d.config + 8, 4), 128 << 10); /* size_max */
+    assert_int_equal(reg_get(&t.m, t.d.config + 12, 4), 126);      /* seg_max */
+    assert_true(driver_offered(&t.d) & F_SIZE_MAX);
     assert_int_equal(reg_get(&t.m, t.d.config + 20, 4), 512); /* blk_size */
     assert_false(driver_offered(&t.d) & F_RO);
 }
@@ -249,6 +266,51 @@ static void bounds(void **state)
         if (row[i].status == IOERR) /* check_file() at the end sees that nothing was written */
             assert_int_equal(simple(OUT, row[i].sector, row[i].len), IOERR);
     }
+}
+
+/* What size_max and seg_max make of a request is done, and not a sector more. */
+static void largest(void **state)
+{
+    struct piece p[126];
+
+    (void)state;
+    for (unsigned i = 0; i < 126; i++)
+        p[i] = (struct piece){ DATA, 128 << 10, true };
+    assert_int_equal(request(IN, 1, p, 126, NULL), OK);
+    p[0].len += 512;
+    assert_int_equal(request(IN, 1, p, 126, NULL), IOERR);
+    for (unsigned i = 0; i < 126; i++)
+        p[i].write = false;
+    assert_int_equal(request(OUT, 1, p, 126, NULL), IOERR);
+    p[0].len -= 512;
+    assert_int_equal(request(OUT, 2 * SECTORS, p, 126, NULL), OK);
+}
+
+static void get_state(void *arg)
+{
+    virtio_state(virtio_blk_device(t.b), arg);
+}
+
+/* Between transfers that the I/O thread waits for it does something else. */
+static void one_at_a_time(void **state)
+{
+    struct piece p = { DATA, 4096, true };
+    struct virtio_state before, after;
+    struct virtio_blk_stat s;
+
+    (void)state;
+    assert_int_equal(simple(IN, 0, 512), OK);
+    machine_do(&t.m, get_state, &before);
+    offer(0, 0, IN, 8, &p, 1);
+    for (unsigned n = 1; n < 100; n++)
+        driver_offer(&t.d, 0, 0, NULL, 0);
+    driver_notify(&t.d, 0);
+    for (unsigned n = 0; n < 100; n++)
+        (void)driver_used(&t.d, 0, NULL);
+    machine_do(&t.m, get_state, &after);
+    virtio_blk_stat(t.b, &s);
+    if (!s.async)
+        assert_true(after.kicks - before.kicks >= 100);
 }
 
 static void other_requests(void **state)
@@ -556,7 +618,8 @@ static void refuse_io_uring(void)
 #define WITH(test) cmocka_unit_test_setup_teardown(test, start, end)
 #define TESTS                                                                       \
     WITH(config), WITH(reads), WITH(writes), WITH(writes_through), WITH(bounds),    \
-        WITH(other_requests), WITH(clears),                                         \
+        WITH(other_requests), WITH(clears), WITH(one_at_a_time),                    \
+        cmocka_unit_test_setup_teardown(largest, start_large, end),                 \
         cmocka_unit_test_setup_teardown(read_only, start_ro, end), WITH(bad_data),  \
         WITH(no_answer), WITH(many), WITH(more_than_in_flight), WITH(stands_still), \
         cmocka_unit_test(direct)
