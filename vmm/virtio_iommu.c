@@ -3,6 +3,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <linux/virtio_iommu.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,10 @@
 enum { REQUESTS, EVENTS, QUEUES };
 
 #define QUEUE_MAX 128
+
+/* Pages that the requests of one turn map or unmap, by which it lasts some ms. A request is done as
+ * a whole. */
+#define TURN_PAGES 16384u
 
 #define FEATURE(bit) (UINT64_C(1) << VIRTIO_IOMMU_F_##bit)
 
@@ -62,18 +67,43 @@ static void before_unmap(void *ctx, uint32_t domain)
 
 /* --- requests ----------------------------------------------------------------------------- */
 
-/* One request; false: the queue broke. */
-static bool serve(struct virtio_iommu *v, struct virtqueue *q, const struct virtq_chain *c)
+/* Pages of the range that a request speaks of, at most TURN_PAGES, and 1 for itself. */
+static unsigned cost(const uint8_t *in, size_t len)
+{
+    struct virtio_iommu_req_map r; /* UNMAP has its range at the same place */
+    uint64_t first, last, pages = 0;
+
+    if (len >= offsetof(struct virtio_iommu_req_map, phys_start) &&
+        (in[0] == VIRTIO_IOMMU_T_MAP || in[0] == VIRTIO_IOMMU_T_UNMAP)) {
+        memcpy(&r, in, offsetof(struct virtio_iommu_req_map, phys_start));
+        first = le64toh(r.virt_start);
+        last = le64toh(r.virt_end);
+        if (last > first)
+            pages = (last - first) >> 12;
+    }
+    return pages < TURN_PAGES ? (unsigned)pages + 1 : TURN_PAGES;
+}
+
+_Static_assert(offsetof(struct virtio_iommu_req_map, virt_end) ==
+                   offsetof(struct virtio_iommu_req_unmap, virt_end),
+               "cost() reads both");
+
+/* One request, whose cost is taken from *pages; false: the queue broke. */
+static bool serve(struct virtio_iommu *v, struct virtqueue *q, const struct virtq_chain *c,
+                  unsigned *pages)
 {
     uint8_t in[VIRTIO_IOMMU_READ_MAX], out[VIRTIO_IOMMU_WRITE_MAX];
     size_t room = c->write_bytes < sizeof(out) ? (size_t)c->write_bytes : sizeof(out);
     int64_t len = virtqueue_read(q, c, 0, in, sizeof(in));
     size_t written;
+    unsigned now;
 
     if (len < 0) {
         (void)virtqueue_break(q, "a request lies where no memory is");
         return false;
     }
+    now = cost(in, (size_t)len);
+    *pages -= now < *pages ? now : *pages;
     /* An attachment ends the bypass of an endpoint that had none. */
     if (len > 0 && in[0] == VIRTIO_IOMMU_T_ATTACH && iommu_bypass(v->iommu))
         drain_all(v);
@@ -93,7 +123,7 @@ static void kicked(void *dev, unsigned queue)
     struct virtio_iommu *v = dev;
     struct virtqueue *q = virtio_queue(v->virtio, queue);
     struct virtq_chain chain;
-    unsigned budget = q->size;
+    unsigned budget = q->size, pages = TURN_PAGES;
     int rc = 0;
 
     /* Buffers for events wait there. */
@@ -101,16 +131,17 @@ static void kicked(void *dev, unsigned queue)
         return;
     do {
         (void)virtqueue_want_kicks(q, false);
-        while (budget > 0 && (rc = virtqueue_pop(q, &chain)) > 0) {
+        while (budget > 0 && pages > 0 && (rc = virtqueue_pop(q, &chain)) > 0) {
             budget--;
-            if (!serve(v, q, &chain))
+            if (!serve(v, q, &chain, &pages))
                 break;
         }
-    } while (rc >= 0 && budget > 0 && virtqueue_want_kicks(q, true)); /* false once it broke */
+    } while (rc >= 0 && budget > 0 && pages > 0 &&
+             virtqueue_want_kicks(q, true)); /* false once it broke */
     virtio_signal(v->virtio, queue);
     if (q->broken)
         virtio_broken(v->virtio, queue);
-    else if (budget == 0) /* the others have their turn first */
+    else if (budget == 0 || pages == 0) /* the others have their turn first */
         virtio_kick(v->virtio, queue);
 }
 

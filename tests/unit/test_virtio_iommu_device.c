@@ -323,6 +323,43 @@ static void event_index_goes_on(void **state)
     }
 }
 
+static void get_state(void *arg)
+{
+    virtio_state(virtio_iommu_device(t.v), arg);
+}
+
+/* Large mappings, asked for at once, have a turn each. */
+static void large_requests_take_turns(void **state)
+{
+    struct virtio_state before, after;
+
+    (void)state;
+    start_driver(ALL);
+    assert_int_equal(attach(1, 16), VIRTIO_IOMMU_S_OK);
+    machine_do(&t.m, get_state, &before);
+    for (unsigned i = 0; i < 4; i++) {
+        struct virtio_iommu_req_map r = {
+            .head.type = VIRTIO_IOMMU_T_MAP,
+            .domain = htole32(1),
+            .virt_start = htole64(UINT64_C(0x10000000) * i + 0x1000),
+            .virt_end = htole64(UINT64_C(0x10000000) * i + 0x4000fff),
+            .flags = htole32(VIRTIO_IOMMU_MAP_F_READ),
+        };
+        const struct piece p[] = { { DATA + 64 * i, sizeof(r) - 4, false },
+                                   { ANSWER + 4 * i, 4, true } };
+
+        memcpy(t.m.ram + DATA + 64 * i, &r, sizeof(r));
+        driver_offer(&t.d, REQUESTS, 2 * i, p, 2);
+    }
+    driver_notify(&t.d, REQUESTS);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(driver_used(&t.d, REQUESTS, NULL), 2 * i);
+        assert_int_equal(t.m.ram[ANSWER + 4 * i], VIRTIO_IOMMU_S_OK);
+    }
+    machine_do(&t.m, get_state, &after);
+    assert_true(after.kicks - before.kicks >= 4);
+}
+
 static void a_bad_queue_needs_a_reset(void **state)
 {
     const struct piece p[] = { { UINT64_C(1) << 40, 20, false }, { ANSWER, 4, true } };
@@ -342,9 +379,10 @@ static void a_bad_queue_needs_a_reset(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(config_tells_the_limits), TEST(unmapping_waits_for_transfers),
-        TEST(faults_become_events),    TEST(bypass_is_the_drivers),
-        TEST(event_index_goes_on),     TEST(a_bad_queue_needs_a_reset),
+        TEST(config_tells_the_limits),   TEST(unmapping_waits_for_transfers),
+        TEST(faults_become_events),      TEST(bypass_is_the_drivers),
+        TEST(event_index_goes_on),       TEST(large_requests_take_turns),
+        TEST(a_bad_queue_needs_a_reset),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
