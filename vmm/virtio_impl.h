@@ -93,10 +93,11 @@ struct virtio_device {
 
     pthread_mutex_t lock; /* guards what follows */
     struct virtio_regs regs;
-    bool resetting;  /* posted, and not done */
-    unsigned posted; /* VIRTIO_POST_* */
-    uint8_t config[VIRTIO_CONFIG_MAX];
-    unsigned config_first, config_end; /* written by the driver, not yet seen by the device */
+    bool resetting;                     /* posted, and not done */
+    unsigned posted;                    /* VIRTIO_POST_* */
+    uint8_t config[VIRTIO_CONFIG_MAX];  /* as the device has it: virtio_config_refresh() alone */
+    uint8_t pending[VIRTIO_CONFIG_MAX]; /* written by the driver, not yet seen by the device, */
+    bool written[VIRTIO_CONFIG_MAX];    /* of which these bytes */
 
     /* Taken for the line to follow `isr`; not under, and not above, `lock` or PCI's. */
     pthread_mutex_t isr_lock;

@@ -28,7 +28,7 @@ void virtio_regs_reset(struct virtio_device *v)
         v->regs.queue[i].size = v->ops->queue_max;
         v->regs.queue[i].vector = VIRTIO_NO_VECTOR;
     }
-    v->config_first = v->config_end = 0;
+    memset(v->written, 0, sizeof(v->written));
     v->resetting = false;
 }
 
@@ -247,15 +247,13 @@ static void common_write(struct virtio_device *v, uint64_t offset, unsigned size
     }
 }
 
+/* It reads back once the device took it. */
 static void config_write(struct virtio_device *v, unsigned at, unsigned size, uint64_t value)
 {
     if (!v->ops->config_written)
         return;
-    memcpy(v->config + at, &value, size);
-    if (v->config_end == 0 || at < v->config_first)
-        v->config_first = at;
-    if (at + size > v->config_end)
-        v->config_end = at + size;
+    memcpy(v->pending + at, &value, size);
+    memset(v->written + at, true, size);
     virtio_post(v, VIRTIO_POST_CONFIG);
 }
 

@@ -139,16 +139,21 @@ static void reset(struct virtio_device *v)
 static void config_written(struct virtio_device *v)
 {
     uint8_t bytes[VIRTIO_CONFIG_MAX];
-    unsigned first, end;
+    bool written[VIRTIO_CONFIG_MAX];
 
     (void)pthread_mutex_lock(&v->lock);
-    memcpy(bytes, v->config, sizeof(bytes));
-    first = v->config_first;
-    end = v->config_end;
-    v->config_first = v->config_end = 0;
+    memcpy(bytes, v->pending, sizeof(bytes));
+    memcpy(written, v->written, sizeof(written));
+    memset(v->written, 0, sizeof(v->written));
     (void)pthread_mutex_unlock(&v->lock);
-    if (end > first)
-        v->ops->config_written(v->dev, first, bytes + first, end - first);
+    for (unsigned first = 0, end; first < v->ops->config_bytes; first = end) {
+        for (end = first; end < v->ops->config_bytes && written[end];)
+            end++;
+        if (end > first)
+            v->ops->config_written(v->dev, first, bytes + first, end - first);
+        else
+            end++;
+    }
     virtio_config_refresh(v);
 }
 
