@@ -37,24 +37,27 @@ void virtio_kick(struct virtio_device *v, unsigned n)
 
 /* --- interrupts ------------------------------------------------------------------------- */
 
+static void line_follows(struct virtio_device *v)
+{
+    (void)pthread_mutex_lock(&v->isr_lock);
+    pci_intx_set(&v->function, __atomic_load_n(&v->isr, __ATOMIC_ACQUIRE) != 0);
+    (void)pthread_mutex_unlock(&v->isr_lock);
+}
+
 /* 4.1.5.1.2 and 7.2: by MSI-X where the driver enabled it and gave a vector, else by the line. */
 static void interrupt(struct virtio_device *v, uint16_t vector, uint8_t isr)
 {
     if (pci_interrupt_kind(&v->function) == PCI_MSIX) {
         if (vector != VIRTIO_NO_VECTOR)
             (void)pci_notify(&v->function, vector);
+        /* Turned off just before, that raised the line, without a cause that would lower it. */
+        if (pci_interrupt_kind(&v->function) != PCI_MSIX)
+            line_follows(v);
         return;
     }
     (void)pthread_mutex_lock(&v->isr_lock);
     (void)__atomic_fetch_or(&v->isr, isr, __ATOMIC_ACQ_REL);
     pci_intx_set(&v->function, true);
-    (void)pthread_mutex_unlock(&v->isr_lock);
-}
-
-static void line_follows(struct virtio_device *v)
-{
-    (void)pthread_mutex_lock(&v->isr_lock);
-    pci_intx_set(&v->function, __atomic_load_n(&v->isr, __ATOMIC_ACQUIRE) != 0);
     (void)pthread_mutex_unlock(&v->isr_lock);
 }
 
