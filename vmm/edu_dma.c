@@ -177,8 +177,10 @@ static void transfer(struct edu *e)
     (void)pthread_mutex_lock(&e->lock);
     if (over)
         finish(e, result_of(rc));
-    else
+    else if (e->request_control & TF_EDU_REQUESTS_ON)
         request_page(e);
+    else /* turned off meanwhile: nobody is going to answer */
+        finish(e, TF_EDU_REFUSED);
 }
 
 /* --- work --------------------------------------------------------------------------------------

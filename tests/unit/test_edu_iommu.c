@@ -223,12 +223,33 @@ static void request_ends_otherwise(void **state)
     rig_free(&r);
 }
 
+/* Turned off at any time, the transfer ends. */
+static void turned_off_at_any_time(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    rig_make(&r, true);
+    for (unsigned i = 0; i < 20000; i++) {
+        uint64_t result;
+
+        rig_set(&r, TF_EDU_REQUEST_CONTROL, 8, TF_EDU_REQUESTS_ON);
+        rig_start(&r, 0x200000, TF_EDU_BUFFER, 16, 0);
+        for (unsigned n = i % 64; n > 0; n--)
+            (void)rig_get(&r, TF_EDU_LIVE, 4);
+        rig_set(&r, TF_EDU_REQUEST_CONTROL, 8, 0);
+        result = rig_await(&r);
+        assert_true(result == TF_EDU_REFUSED || result == TF_EDU_FAULT);
+    }
+    rig_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(behind_an_iommu),        cmocka_unit_test(own_memory_by_iova),
         cmocka_unit_test(own_memory_ends),        cmocka_unit_test(page_requests),
-        cmocka_unit_test(request_ends_otherwise),
+        cmocka_unit_test(request_ends_otherwise), cmocka_unit_test(turned_off_at_any_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
