@@ -295,6 +295,7 @@ void edu_destroy(struct edu *e)
 {
     if (!e)
         return;
+    pci_remove(&e->function);
     if (e->kick >= 0) {
         io_loop_remove(e->loop, e->kick);
         (void)close(e->kick);
