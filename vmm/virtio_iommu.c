@@ -180,10 +180,10 @@ static void faulted(void *ctx, const struct iommu_fault *f)
         if (chain.write_bytes >= sizeof(event) &&
             virtqueue_write(q, &chain, 0, &event, sizeof(event)) == (int64_t)sizeof(event))
             written = sizeof(event);
-        rc = virtqueue_push(q, chain.head, written);
+        (void)virtqueue_push(q, chain.head, written);
         virtio_signal(v->virtio, EVENTS);
     }
-    if (rc < 0)
+    if (q->broken) /* also by the signal's look into the ring */
         virtio_broken(v->virtio, EVENTS);
     if (written)
         v->stat.events++;
