@@ -53,9 +53,12 @@ struct virtio_common {
     uint16_t queue_select, queue_size, queue_msix_vector, queue_enable, queue_notify_off;
     uint64_t queue_desc, queue_driver, queue_device;
     uint16_t queue_notify_data, queue_reset; /* not offered: 0 */
+    uint32_t unused;                         /* 0: what would be padding can be read, too */
 };
 
-_Static_assert(offsetof(struct virtio_common, queue_reset) == 0x3a, "as in the specification");
+_Static_assert(offsetof(struct virtio_common, queue_reset) == 0x3a &&
+                   sizeof(struct virtio_common) == 0x40,
+               "as in the specification, and without padding");
 
 struct virtio_queue_regs {
     uint16_t size, vector;
