@@ -242,10 +242,10 @@ int edu_transfer(const struct edu_transfer *t, uint32_t *result)
     if (rc != 0)
         return rc;
     take();
-    pci_bus_master(device, true);
     if (read_reg(TF_EDU_COMMAND) & TF_EDU_START) {
         rc = -EIO; /* the one before never ended, and its memory is somebody else's now */
     } else {
+        pci_bus_master(device, true);
         start_transfer(t);
         rc = await_end(t) ? 0 : -EIO;
     }
