@@ -77,16 +77,22 @@ static void start(struct measure_run *m, struct measure_unit *u, struct runner *
         runner_end(r);
 }
 
+/*
+ * Events since `before`, which was read ahead of the round's "go": so the cycle that each round of
+ * a chase begins with, and does not time, is among them.
+ */
 static void count(struct measure_unit *u, const double before[MEASURE_COUNTERS],
                   const struct runner *r, uint64_t accesses)
 {
+    uint64_t untimed = u->load ? 0 : r->pages;
+
     for (size_t i = 0; i < MEASURE_COUNTERS; i++) {
         double now = measure_counter_read(r->counter[i]);
 
         if (now >= 0 && before[i] >= 0)
             u->counted[i] = (u->counted[i] < 0 ? 0 : u->counted[i]) + now - before[i];
     }
-    u->counted_accesses += (double)accesses;
+    u->counted_accesses += (double)(accesses + untimed);
 }
 
 /*
