@@ -119,6 +119,14 @@ int measure_plan_make(struct measure_plan *plan, enum measure_mode mode,
                       const struct measure_host *host);
 void measure_plan_free(struct measure_plan *plan);
 
+/*
+ * What translation is counted from: the cell of the same paging and footprint with the largest
+ * pages on both sides that this host has. NULL when that one is not `measured`: smaller pages in
+ * its place would change what all costs mean.
+ */
+const struct measure_unit *measure_baseline(const struct measure_plan *plan,
+                                            const struct measure_unit *u);
+
 /* Levels of a table whose leaves are pages of that size, in 4-level paging. */
 int measure_page_levels(uint64_t page);
 
