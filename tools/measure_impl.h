@@ -66,6 +66,7 @@ struct measure_unit {
     uint64_t accesses;                /* a round */
     double guest_share, host_share;   /* of the footprint on the pages asked for; -1: not known */
     int references, formula;          /* 0: not known */
+    bool walks_differ;                /* at places of one cell: then not all are the formula's */
     double counted[MEASURE_COUNTERS]; /* events of all rounds; -1: no such counter */
     double counted_accesses;
 };

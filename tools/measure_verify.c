@@ -114,12 +114,14 @@ static int formula_of(const struct measure_unit *u, const char *kind)
     return !strcmp(kind, "pvm") || !strcmp(kind, "shadow") ? larger(g, h) : 0;
 }
 
-/* References of walks at places of the chain; 0 when they differ or are not known. */
+/*
+ * References of walks at places of the chain, 0 when they are not known. Where they differ, those
+ * that are not the formula's count.
+ */
 static int walk_references(struct client *c, json_int_t pid, const struct runner *r,
                            struct measure_unit *u, struct error *err)
 {
     uint64_t places = r->pages < WALKS ? r->pages : WALKS;
-    int first = 0;
 
     for (uint64_t i = 0; i < places; i++) {
         uint64_t gva = r->gva + r->pages * i / places * PAGE_SIZE_4K;
@@ -137,13 +139,11 @@ static int walk_references(struct client *c, json_int_t pid, const struct runner
         u->formula = formula_of(u, walk_string(hardware, "kind"));
         json_decref(walk);
         if (i == 0)
-            first = count;
-        if (count != first) {
-            first = 0;
-            break;
-        }
+            u->references = count;
+        u->walks_differ = u->walks_differ || count != u->references;
+        if (count && count != u->formula)
+            u->references = count;
     }
-    u->references = first;
     return 0;
 }
 
