@@ -62,15 +62,16 @@ static void start(struct measure_run *m, struct measure_unit *u, struct runner *
     const struct runner_place place = {
         .cpu = m->cpu, .second = m->second, .kernel = m->options->kernel, .number = m->started++
     };
-    uint64_t patience = READY_S * SECOND * (1 + (u->footprint >> 30));
+    uint64_t patience = READY_S * SECOND * (1 + (u->footprint >> 30)), until;
     struct error err = { "" };
     int rc;
 
     if (!has_pages(u))
         return;
-    rc = runner_start(r, u, &place, sooner(now_ns() + patience, m->end_ns), &err);
+    until = sooner(now_ns() + patience, m->end_ns);
+    rc = runner_start(r, u, &place, until, &err);
     if (rc == 0)
-        rc = measure_verify(u, r, &err);
+        rc = measure_verify(u, r, until, &err);
     if (rc < 0)
         give_up(m, u, r, rc, &err);
     else if (u->state == MEASURE_NO_PAGES)

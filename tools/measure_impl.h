@@ -180,8 +180,9 @@ int measure_native(uint64_t size, uint64_t page);
 /* --- checks (measure_verify.c) --- */
 
 /* Whether the pages are those asked for: fills shares, references and formula, and sets the state
- * when they are not. 0 or -errno: it can't be told. */
-int measure_verify(struct measure_unit *u, const struct runner *r, struct error *err);
+ * when they are not. 0 or -errno: it can't be told; -EINTR and -ETIMEDOUT as of runner_start(). */
+int measure_verify(struct measure_unit *u, const struct runner *r, uint64_t until_ns,
+                   struct error *err);
 
 /* --- counters (measure_counters.c) --- */
 
