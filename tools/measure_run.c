@@ -123,7 +123,12 @@ static void ask_pages(const struct measure_plan *plan, size_t first, size_t end)
     }
 }
 
-/* The group's cell that has a second runner: both have to agree. */
+static bool has_figure(const struct measure_unit *u)
+{
+    return (u->state == MEASURE_MEASURED || u->state == MEASURE_NOISY) && u->cycles.n;
+}
+
+/* The group's cell that has a second runner: both have to agree, where both have a figure. */
 static void check_repeat(struct measure_run *m, size_t first, size_t end)
 {
     struct measure_unit *a = NULL, *b = &m->plan.unit[end - 1];
@@ -133,7 +138,7 @@ static void check_repeat(struct measure_run *m, size_t first, size_t end)
         if (m->plan.unit[i].paging == b->paging && m->plan.unit[i].guest_page == b->guest_page &&
             m->plan.unit[i].host_page == b->host_page)
             a = &m->plan.unit[i];
-    if (!b->repeat || !a || a->cycles.n == 0 || b->cycles.n == 0)
+    if (!b->repeat || !a || !has_figure(a) || !has_figure(b))
         return;
     one = measure_summarize(a->cycles.value, a->cycles.n).median;
     other = measure_summarize(b->cycles.value, b->cycles.n).median;
