@@ -31,19 +31,30 @@ static void on_signal(int number)
 static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 #define SIGNALS (sizeof(signals) / sizeof(signals[0]))
 
-static void catch_signals(struct sigaction old[SIGNALS])
+static struct sigaction before[SIGNALS];
+
+static void catch_signals(void)
 {
     struct sigaction action = { .sa_handler = on_signal };
 
     ended_by = 0;
     for (size_t i = 0; i < SIGNALS; i++)
-        (void)sigaction(signals[i], &action, &old[i]);
+        (void)sigaction(signals[i], &action, &before[i]);
 }
 
-static void release_signals(const struct sigaction old[SIGNALS])
+/* Once there is nothing left to wait for, a signal is not to interrupt what is written. */
+static void let_calls_restart(void)
+{
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+
+    for (size_t i = 0; i < SIGNALS; i++)
+        (void)sigaction(signals[i], &action, NULL);
+}
+
+void measure_release_signals(void)
 {
     for (size_t i = 0; i < SIGNALS; i++)
-        (void)sigaction(signals[i], &old[i], NULL);
+        (void)sigaction(signals[i], &before[i], NULL);
 }
 
 bool measure_over(struct measure_run *m)
@@ -258,13 +269,12 @@ json_t *measure_run(const struct measure_options *options, struct error *err)
     struct measure_run m = {
         .options = options, .start_ns = now_ns(), .budget_ns = budget(options), .repeat_differs = -1
     };
-    struct sigaction old[SIGNALS];
     json_t *result = NULL;
     cpu_set_t cpus;
 
     if (options->limit_s > 0)
         m.end_ns = m.start_ns + (uint64_t)(options->limit_s * (double)SECOND);
-    catch_signals(old);
+    catch_signals();
     if (prepare(&m, err) == 0) {
         step_aside(&m, &cpus);
         run_groups(&m);
@@ -274,7 +284,7 @@ json_t *measure_run(const struct measure_options *options, struct error *err)
         if (!result)
             (void)error_set(err, -ENOMEM, "measure: out of memory for the result");
     }
-    release_signals(old);
+    let_calls_restart();
     measure_plan_free(&m.plan);
     json_decref(m.info);
     return result;
