@@ -36,7 +36,7 @@ static const char help[] =
     "that is permitted, and given back.\n"
     "\n"
     "Exit status: 0; 1 it could not be done; 2 wrong usage, or a file that can't be written;\n"
-    "130 or 143 ended by a signal.\n";
+    "128 and a signal's number, as 130 after Ctrl-C, ended by it.\n";
 
 enum {
     OPT_QUICK = 256,

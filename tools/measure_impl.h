@@ -197,12 +197,15 @@ double measure_counter_read(int fd);
 
 /*
  * Asks the host for so many bytes more of free huge pages than there are, if it is permitted.
- * True when they are free now. measure_pool_return() gives back what was asked for.
+ * True when they are free now. measure_pool_return() gives back what was asked for, or
+ * tries again when it is called the next time; measure_pool_tell() says on stderr what is still not
+ * given back, and how to.
  */
 bool measure_pool_ask(uint64_t page, uint64_t bytes);
 /* Bytes of huge pages that a unit's runner takes. */
 uint64_t measure_pool_bytes(const struct measure_unit *u);
 void measure_pool_return(void);
+void measure_pool_tell(void);
 
 /* --- running (measure_run.c, measure_group.c) --- */
 

@@ -28,7 +28,7 @@ static void on_signal(int number)
     ended_by = number;
 }
 
-static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
 #define SIGNALS (sizeof(signals) / sizeof(signals[0]))
 
 static struct sigaction before[SIGNALS];
@@ -280,6 +280,7 @@ json_t *measure_run(const struct measure_options *options, struct error *err)
         run_groups(&m);
         step_back(&cpus);
         measure_progress_end();
+        measure_pool_tell();
         result = measure_result(&m);
         if (!result)
             (void)error_set(err, -ENOMEM, "measure: out of memory for the result");

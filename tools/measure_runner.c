@@ -106,6 +106,7 @@ static void child(const struct measure_unit *u, const struct runner_place *place
     (void)signal(SIGINT, SIG_DFL);
     (void)signal(SIGTERM, SIG_DFL);
     (void)signal(SIGHUP, SIG_DFL);
+    (void)signal(SIGQUIT, SIG_DFL);
     if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0)
         _exit(status);
     (void)close_range(STDERR_FILENO + 1, ~0u, 0);
