@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/command.h"
@@ -34,7 +36,7 @@ static const char help[] =
     "that is permitted, and given back.\n"
     "\n"
     "Exit status: 0; 1 it could not be done; 2 wrong usage, or a file that can't be written;\n"
-    "130 or 143 ended by a signal.\n";
+    "128 and a signal's number, as 130 after Ctrl-C, ended by it.\n";
 
 enum {
     OPT_QUICK = 256,
@@ -163,16 +165,49 @@ static int write_json(const json_t *result, const char *path, struct error *err)
                   : 0;
 }
 
+typedef int writer(const json_t *result, const char *path, struct error *err);
+
+/*
+ * Writes a file beside it, which takes the name once it is whole: an end in between leaves no half
+ * of one. A link stays one, and what is no file, like a terminal, is written to.
+ */
+static int replace(writer *write_to, const json_t *result, const char *path, struct error *err)
+{
+    char real[PATH_MAX], tmp[PATH_MAX + 4];
+    struct stat st;
+    bool there;
+    int fd, rc;
+
+    if (!realpath(path, real))
+        (void)snprintf(real, sizeof(real), "%s", path);
+    (void)snprintf(tmp, sizeof(tmp), "%s.tmp", real);
+    there = stat(real, &st) == 0;
+    if (there && !S_ISREG(st.st_mode))
+        return write_to(result, path, err);
+    fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd < 0) /* the file is ours to write, its folder is not */
+        return write_to(result, path, err);
+    if (there)
+        (void)fchmod(fd, st.st_mode & 0777);
+    close(fd);
+    rc = write_to(result, tmp, err);
+    if (rc == 0 && rename(tmp, real) < 0)
+        rc = error_set(err, -errno, "measure: '%s' can't be written: %s", path, strerror(errno));
+    if (rc < 0)
+        (void)unlink(tmp);
+    return rc;
+}
+
 static int write_files(const struct request *r, const json_t *result, struct error *err)
 {
-    int rc = r->json_alone ? write_json(result, r->json_alone, err) : 0;
+    int rc = r->json_alone ? replace(write_json, result, r->json_alone, err) : 0;
 
     if (rc == 0 && r->html)
-        rc = write_json(result, r->json, err);
+        rc = replace(write_json, result, r->json, err);
     if (rc == 0 && r->html)
-        rc = measure_write_csv(result, r->csv, err);
+        rc = replace(measure_write_csv, result, r->csv, err);
     if (rc == 0 && r->html)
-        rc = measure_write_html(result, r->html, err);
+        rc = replace(measure_write_html, result, r->html, err);
     return rc;
 }
 
@@ -203,12 +238,13 @@ static int measure(const struct request *r)
 {
     struct error err;
     json_t *result = measure_run(&r->measure, &err);
-    int status = STATUS_OK;
+    int status = STATUS_OK, rc = result ? write_files(r, result, &err) : 0;
 
+    measure_release_signals();
     if (!result)
         return command_fail(STATUS_USAGE, "%s", err.text);
     measure_print(stdout, result);
-    if (write_files(r, result, &err) < 0)
+    if (rc < 0)
         status = command_fail(STATUS_FAILED, "%s", err.text);
     else if (r->html)
         (void)printf("\nreport: %s (%s and %s beside it)\n", r->html, r->json, r->csv);

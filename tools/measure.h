@@ -26,10 +26,12 @@ struct measure_options {
 };
 
 /* Measures; returns a result also when it was interrupted (complete: false). NULL with *err when
- * not even that. The caller owns it. */
+ * not even that. The caller owns it. Signals that would end the process are caught from then on,
+ * also after an error, until measure_release_signals(): a caller writes its files before. */
 json_t *measure_run(const struct measure_options *options, struct error *err);
+void measure_release_signals(void);
 
-/* The signal that ended measure_run(), or 0. */
+/* The signal that ended measure_run(), or came after it; or 0. */
 int measure_ended(void);
 
 /* --- statistics (measure_stats.c) --- */

@@ -49,17 +49,26 @@ static int start(pid_t *pid, int in, int out)
     static char name[] = "gnuplot", defaults[] = "-d"; /* nobody's own settings */
     char *const argv[] = { name, defaults, NULL };
     posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
     int rc = posix_spawn_file_actions_init(&actions);
 
     if (rc)
         return -rc;
+    rc = posix_spawnattr_init(&attributes);
+    if (rc) {
+        (void)posix_spawn_file_actions_destroy(&actions);
+        return -rc;
+    }
+    /* Out of the terminal's group: Ctrl-C is for us, and does not take plots out of a report. */
+    (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
     rc = posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
     if (!rc)
         rc = posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
     if (!rc)
         rc = posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
     if (!rc)
-        rc = posix_spawnp(pid, name, &actions, NULL, argv, environ);
+        rc = posix_spawnp(pid, name, &actions, &attributes, argv, environ);
+    (void)posix_spawnattr_destroy(&attributes);
     (void)posix_spawn_file_actions_destroy(&actions);
     return -rc;
 }

@@ -62,31 +62,38 @@ static void start(struct measure_run *m, struct measure_unit *u, struct runner *
     const struct runner_place place = {
         .cpu = m->cpu, .second = m->second, .kernel = m->options->kernel, .number = m->started++
     };
-    uint64_t patience = READY_S * SECOND * (1 + (u->footprint >> 30));
+    uint64_t patience = READY_S * SECOND * (1 + (u->footprint >> 30)), until;
     struct error err = { "" };
     int rc;
 
     if (!has_pages(u))
         return;
-    rc = runner_start(r, u, &place, sooner(now_ns() + patience, m->end_ns), &err);
+    until = sooner(now_ns() + patience, m->end_ns);
+    rc = runner_start(r, u, &place, until, &err);
     if (rc == 0)
-        rc = measure_verify(u, r, &err);
+        rc = measure_verify(u, r, until, &err);
     if (rc < 0)
         give_up(m, u, r, rc, &err);
     else if (u->state == MEASURE_NO_PAGES)
         runner_end(r);
 }
 
+/*
+ * Events since `before`, which was read ahead of the round's "go": so the cycle that each round of
+ * a chase begins with, and does not time, is among them.
+ */
 static void count(struct measure_unit *u, const double before[MEASURE_COUNTERS],
                   const struct runner *r, uint64_t accesses)
 {
+    uint64_t untimed = u->load ? 0 : r->pages;
+
     for (size_t i = 0; i < MEASURE_COUNTERS; i++) {
         double now = measure_counter_read(r->counter[i]);
 
         if (now >= 0 && before[i] >= 0)
             u->counted[i] = (u->counted[i] < 0 ? 0 : u->counted[i]) + now - before[i];
     }
-    u->counted_accesses += (double)accesses;
+    u->counted_accesses += (double)(accesses + untimed);
 }
 
 /*

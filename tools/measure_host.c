@@ -15,6 +15,8 @@
 #include "vmm/clock.h"
 #include "vmm/cpuid.h"
 
+#define TSC_READS 10
+
 static const json_t *at(const json_t *object, const char *a, const char *b)
 {
     return json_object_get(json_object_get(object, a), b);
@@ -194,16 +196,40 @@ double measure_cpu_frequency(int cpu)
     return khz > 0 ? (double)khz * 1e3 : 0;
 }
 
+/* The clock and the TSC of one moment. */
+struct moment {
+    uint64_t tsc, ns;
+};
+
+/*
+ * Between the two reads a hypervisor or another task may come in: the clock is read between two of
+ * the TSC, and the tightest pair of some counts.
+ */
+static struct moment moment_now(void)
+{
+    struct moment best = { 0 };
+    uint64_t tightest = UINT64_MAX;
+
+    for (unsigned i = 0; i < TSC_READS; i++) {
+        uint64_t before = __rdtsc(), ns = now_ns(), width = __rdtsc() - before;
+
+        if (width < tightest) {
+            tightest = width;
+            best = (struct moment){ .tsc = before + width / 2, .ns = ns };
+        }
+    }
+    return best;
+}
+
 double measure_tsc_hz(double seconds)
 {
     struct timespec span = { .tv_sec = (time_t)seconds };
-    uint64_t tsc, ns;
+    struct moment begin, end;
 
     span.tv_nsec = (long)((seconds - (double)span.tv_sec) * 1e9);
-    ns = now_ns();
-    tsc = __rdtsc();
+    begin = moment_now();
     (void)nanosleep(&span, NULL);
-    ns = now_ns() - ns;
-    tsc = __rdtsc() - tsc;
-    return ns ? (double)tsc * 1e9 / (double)ns : 0;
+    end = moment_now();
+    return end.ns > begin.ns ? (double)(end.tsc - begin.tsc) * 1e9 / (double)(end.ns - begin.ns)
+                             : 0;
 }

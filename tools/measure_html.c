@@ -215,7 +215,27 @@ static void put_environment(FILE *f, const json_t *result)
     (void)fputs("</dl>\n", f);
 }
 
-static void put_how_to_read(FILE *f)
+/* What an interval is of, and what it leaves out. */
+static void put_intervals(FILE *f, const json_t *result)
+{
+    double differs = measure_repeat_differs(result);
+
+    (void)fputs("<li>A figure is the median of its rounds; &#177; is the farther end of the "
+                "median's 95 % confidence interval, which is of one runner's rounds: it does not "
+                "say how another runner of the same cell, elsewhere in memory, would do. ",
+                f);
+    if (differs >= 0)
+        (void)fprintf(f, "Here the two runners of a repeated cell differ by up to %.1f&#8201;%%. ",
+                      100 * differs);
+    else
+        (void)fputs("Here no cell has the figures of two runners. ", f);
+    (void)fputs("Two figures differ beyond chance when their intervals do not overlap and they are "
+                "farther apart than that; <code>twofold compare</code> tells differences of two "
+                "results.</li>\n",
+                f);
+}
+
+static void put_how_to_read(FILE *f, const json_t *result)
 {
     (void)fputs(
         "<h2>How to read it</h2>\n<ul>\n"
@@ -223,11 +243,10 @@ static void put_how_to_read(FILE *f)
         "random order: it pays for a translation as soon as the footprint is larger than the "
         "CPU's caches of translations reach.</li>\n"
         "<li><strong>4K in 2M</strong> means: the guest maps pages of 4 KiB, and the host backs "
-        "them by pages of 2 MiB. Native rows have the host's page alone.</li>\n"
-        "<li>A figure is the median of its rounds; &#177; is the farther end of the median's 95 "
-        "% confidence interval. Two figures whose intervals do not overlap differ; <code>twofold "
-        "compare</code> tells "
-        "differences of two results.</li>\n"
+        "them by pages of 2 MiB. Native rows have the host's page alone.</li>\n",
+        f);
+    put_intervals(f, result);
+    (void)fputs(
         "<li>Translation cost is the median minus that of the same footprint with the largest "
         "pages on both sides. A small cost may come out below zero: that is chance.</li>\n"
         "<li>The interval of a quotient is the widest that both medians' intervals allow.</li>\n"
@@ -316,7 +335,7 @@ static void put_sections(FILE *f, const json_t *result)
     (void)fputs("<h2>What the columns mean on this host</h2>\n", f);
     put_sentences(f, notes);
     put_environment(f, result);
-    put_how_to_read(f);
+    put_how_to_read(f, result);
     put_accesses(f, result, &told);
     (void)fputs("<h2>What translation costs</h2>\n", f);
     if (has_figures(result, "cells", NULL))

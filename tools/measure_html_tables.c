@@ -206,13 +206,18 @@ static void put_load_ratio(FILE *f, const struct measure_load *shadow,
 {
     struct measure_ratio r;
 
-    if (nested->has_ns && shadow->has_ns && measure_ratio_of(&shadow->ns, &nested->ns, &r))
-        (void)fprintf(f,
-                      "<td class=\"num\"><strong>%.3g</strong></td>"
-                      "<td class=\"num\"><small>%.3g to %.3g</small></td></tr>\n",
-                      r.ratio, r.low, r.high);
-    else
+    bool sure = !strcmp(nested->state, "measured") && !strcmp(shadow->state, "measured");
+
+    if (!nested->has_ns || !shadow->has_ns || !measure_ratio_of(&shadow->ns, &nested->ns, &r)) {
         (void)fputs("<td class=\"num off\">none</td><td></td></tr>\n", f);
+        return;
+    }
+    if (sure)
+        (void)fprintf(f, "<td class=\"num\"><strong>%.3g</strong></td>", r.ratio);
+    else
+        (void)fprintf(f, "<td class=\"num off\">%.3g <span class=\"badge\">noisy</span></td>",
+                      r.ratio);
+    (void)fprintf(f, "<td class=\"num\"><small>%.3g to %.3g</small></td></tr>\n", r.low, r.high);
 }
 
 void html_loads(FILE *f, const json_t *result)

@@ -66,6 +66,7 @@ struct measure_unit {
     uint64_t accesses;                /* a round */
     double guest_share, host_share;   /* of the footprint on the pages asked for; -1: not known */
     int references, formula;          /* 0: not known */
+    bool walks_differ;                /* at places of one cell: then not all are the formula's */
     double counted[MEASURE_COUNTERS]; /* events of all rounds; -1: no such counter */
     double counted_accesses;
 };
@@ -119,6 +120,14 @@ int measure_plan_make(struct measure_plan *plan, enum measure_mode mode,
                       const struct measure_host *host);
 void measure_plan_free(struct measure_plan *plan);
 
+/*
+ * What translation is counted from: the cell of the same paging and footprint with the largest
+ * pages on both sides that this host has. NULL when that one is not `measured`: smaller pages in
+ * its place would change what all costs mean.
+ */
+const struct measure_unit *measure_baseline(const struct measure_plan *plan,
+                                            const struct measure_unit *u);
+
 /* Levels of a table whose leaves are pages of that size, in 4-level paging. */
 int measure_page_levels(uint64_t page);
 
@@ -171,8 +180,9 @@ int measure_native(uint64_t size, uint64_t page);
 /* --- checks (measure_verify.c) --- */
 
 /* Whether the pages are those asked for: fills shares, references and formula, and sets the state
- * when they are not. 0 or -errno: it can't be told. */
-int measure_verify(struct measure_unit *u, const struct runner *r, struct error *err);
+ * when they are not. 0 or -errno: it can't be told; -EINTR and -ETIMEDOUT as of runner_start(). */
+int measure_verify(struct measure_unit *u, const struct runner *r, uint64_t until_ns,
+                   struct error *err);
 
 /* --- counters (measure_counters.c) --- */
 
@@ -187,12 +197,15 @@ double measure_counter_read(int fd);
 
 /*
  * Asks the host for so many bytes more of free huge pages than there are, if it is permitted.
- * True when they are free now. measure_pool_return() gives back what was asked for.
+ * True when they are free now. measure_pool_return() gives back what was asked for, or
+ * tries again when it is called the next time; measure_pool_tell() says on stderr what is still not
+ * given back, and how to.
  */
 bool measure_pool_ask(uint64_t page, uint64_t bytes);
 /* Bytes of huge pages that a unit's runner takes. */
 uint64_t measure_pool_bytes(const struct measure_unit *u);
 void measure_pool_return(void);
+void measure_pool_tell(void);
 
 /* --- running (measure_run.c, measure_group.c) --- */
 

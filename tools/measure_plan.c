@@ -253,3 +253,26 @@ void measure_plan_free(struct measure_plan *plan)
     free(plan->unit);
     *plan = (struct measure_plan){ .n = 0 };
 }
+
+const struct measure_unit *measure_baseline(const struct measure_plan *plan,
+                                            const struct measure_unit *u)
+{
+    uint64_t guest = 0, host = 0;
+
+    for (size_t i = 0; i < plan->n; i++) {
+        const struct measure_unit *b = &plan->unit[i];
+
+        if (!measure_alike(b, u) || b->paging != u->paging || b->state == MEASURE_NOT_AVAILABLE)
+            continue;
+        guest = b->guest_page > guest ? b->guest_page : guest;
+        host = b->host_page > host ? b->host_page : host;
+    }
+    for (size_t i = 0; i < plan->n; i++) {
+        const struct measure_unit *b = &plan->unit[i];
+
+        if (measure_alike(b, u) && b->paging == u->paging && !b->repeat && b->guest_page == guest &&
+            b->host_page == host)
+            return b->state == MEASURE_MEASURED ? b : NULL;
+    }
+    return NULL;
+}

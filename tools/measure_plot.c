@@ -293,16 +293,21 @@ static bool put_cost_bars(FILE *f, const json_t *result, const char *paging, uin
     struct measure_combo combos[MEASURE_COMBOS_MAX];
     size_t n = measure_combos(result, combos);
     struct measure_cell c;
-    bool any = false;
+    struct measure_cell base;
+    bool any = false, has_base = measure_find_baseline(result, paging, footprint, &base);
+    double low, high;
 
     for (size_t i = 0; i < n; i++) {
         measure_find_cell(result, paging, combos[i], footprint, &c);
         if (!c.has_translation)
             continue;
-        /* The median's interval, moved: what is taken off is the same for both ends. */
-        (void)fprintf(f, "%zu %.6g %.6g %.6g %d\n", i + 1, c.translation_ns,
-                      c.translation_ns + (c.has_ns ? c.ns.low - c.ns.median : 0),
-                      c.translation_ns + (c.has_ns ? c.ns.high - c.ns.median : 0),
+        low = high = c.translation_ns;
+        /* The widest that both medians' intervals allow; the baseline's own cost is 0. */
+        if (has_base && c.has_ns && c.json != base.json) {
+            low = c.ns.low - base.ns.high;
+            high = c.ns.high - base.ns.low;
+        }
+        (void)fprintf(f, "%zu %.6g %.6g %.6g %d\n", i + 1, c.translation_ns, low, high,
                       !strcmp(c.state, "noisy"));
         any = true;
     }
@@ -320,7 +325,8 @@ static int plot_costs(FILE *f, const json_t *result, struct error *err)
         .id = "p-costs",
         .title = title,
         .desc = "Nanoseconds an access above the baseline: a group for each pair of page sizes, a "
-                "bar for each paging. The table below has the same figures for all footprints.",
+                "bar for each paging, with the widest interval that those of both medians allow. "
+                "The table below has the same figures for all footprints.",
     };
     struct script s;
 

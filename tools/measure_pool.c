@@ -13,16 +13,22 @@ static struct {
     bool changed;
 } pools[] = { { .page = PAGE_SIZE_2M }, { .page = PAGE_SIZE_1G } };
 
-#define POOLS (sizeof(pools) / sizeof(pools[0]))
+#define PATH_SIZE 96
+#define POOLS     (sizeof(pools) / sizeof(pools[0]))
+
+static void pool_path(uint64_t page, char path[PATH_SIZE])
+{
+    (void)snprintf(path, PATH_SIZE, "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/nr_hugepages",
+                   page >> 10);
+}
 
 static bool resize(uint64_t page, uint64_t total)
 {
-    char path[96];
+    char path[PATH_SIZE];
     FILE *f;
     bool done;
 
-    (void)snprintf(path, sizeof(path),
-                   "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/nr_hugepages", page >> 10);
+    pool_path(page, path);
     f = fopen(path, "we");
     if (!f)
         return false;
@@ -56,9 +62,22 @@ bool measure_pool_ask(uint64_t page, uint64_t bytes)
 
 void measure_pool_return(void)
 {
+    for (size_t i = 0; i < POOLS; i++)
+        if (pools[i].changed && resize(pools[i].page, pools[i].before))
+            pools[i].changed = false;
+}
+
+void measure_pool_tell(void)
+{
+    char path[PATH_SIZE];
+
     for (size_t i = 0; i < POOLS; i++) {
-        if (pools[i].changed)
-            (void)resize(pools[i].page, pools[i].before);
-        pools[i].changed = false;
+        if (!pools[i].changed)
+            continue;
+        pool_path(pools[i].page, path);
+        (void)fprintf(stderr,
+                      "twofold: measure: huge pages could not be given back; do it, as root, with: "
+                      "echo %" PRIu64 " >%s\n",
+                      pools[i].before, path);
     }
 }

@@ -174,32 +174,6 @@ static double cycle_ns(const struct measure_run *m, const struct measure_unit *u
     return 1e9 / (ratio > 1 + TSC_ALIKE || ratio < 1 - TSC_ALIKE ? u->tsc_hz : m->tsc_hz);
 }
 
-/* The cell of this paging and footprint with the largest pages on both sides; NULL: no figure. */
-static const struct measure_unit *baseline(const struct measure_run *m,
-                                           const struct measure_unit *u)
-{
-    const struct measure_unit *best = NULL;
-
-    for (size_t i = 0; i < m->plan.n; i++) {
-        const struct measure_unit *b = &m->plan.unit[i];
-
-        if (!measure_alike(b, u) || b->paging != u->paging || b->state != MEASURE_MEASURED)
-            continue;
-        if (!best || (b->guest_page >= best->guest_page && b->host_page > best->host_page) ||
-            (b->guest_page > best->guest_page && b->host_page >= best->host_page))
-            best = b;
-    }
-    /* One of which both sides are larger than those of all others. */
-    for (size_t i = 0; best && i < m->plan.n; i++) {
-        const struct measure_unit *b = &m->plan.unit[i];
-
-        if (measure_alike(b, u) && b->paging == u->paging && b->state == MEASURE_NOISY &&
-            b->guest_page >= best->guest_page && b->host_page >= best->host_page)
-            best = NULL;
-    }
-    return best;
-}
-
 static double median_ns(const struct measure_run *m, const struct measure_unit *u)
 {
     return measure_summarize(u->cycles.value, u->cycles.n).median * cycle_ns(m, u);
@@ -212,7 +186,7 @@ static json_t *number_or_null(int n)
 
 static void add_figures(json_t *cell, const struct measure_run *m, const struct measure_unit *u)
 {
-    const struct measure_unit *base = baseline(m, u);
+    const struct measure_unit *base = measure_baseline(&m->plan, u);
     json_t *counters = json_object();
 
     set(cell, "ns", summary_json(&u->cycles, cycle_ns(m, u)));

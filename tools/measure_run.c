@@ -28,22 +28,33 @@ static void on_signal(int number)
     ended_by = number;
 }
 
-static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
 #define SIGNALS (sizeof(signals) / sizeof(signals[0]))
 
-static void catch_signals(struct sigaction old[SIGNALS])
+static struct sigaction before[SIGNALS];
+
+static void catch_signals(void)
 {
     struct sigaction action = { .sa_handler = on_signal };
 
     ended_by = 0;
     for (size_t i = 0; i < SIGNALS; i++)
-        (void)sigaction(signals[i], &action, &old[i]);
+        (void)sigaction(signals[i], &action, &before[i]);
 }
 
-static void release_signals(const struct sigaction old[SIGNALS])
+/* Once there is nothing left to wait for, a signal is not to interrupt what is written. */
+static void let_calls_restart(void)
+{
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+
+    for (size_t i = 0; i < SIGNALS; i++)
+        (void)sigaction(signals[i], &action, NULL);
+}
+
+void measure_release_signals(void)
 {
     for (size_t i = 0; i < SIGNALS; i++)
-        (void)sigaction(signals[i], &old[i], NULL);
+        (void)sigaction(signals[i], &before[i], NULL);
 }
 
 bool measure_over(struct measure_run *m)
@@ -123,7 +134,12 @@ static void ask_pages(const struct measure_plan *plan, size_t first, size_t end)
     }
 }
 
-/* The group's cell that has a second runner: both have to agree. */
+static bool has_figure(const struct measure_unit *u)
+{
+    return (u->state == MEASURE_MEASURED || u->state == MEASURE_NOISY) && u->cycles.n;
+}
+
+/* The group's cell that has a second runner: both have to agree, where both have a figure. */
 static void check_repeat(struct measure_run *m, size_t first, size_t end)
 {
     struct measure_unit *a = NULL, *b = &m->plan.unit[end - 1];
@@ -133,7 +149,7 @@ static void check_repeat(struct measure_run *m, size_t first, size_t end)
         if (m->plan.unit[i].paging == b->paging && m->plan.unit[i].guest_page == b->guest_page &&
             m->plan.unit[i].host_page == b->host_page)
             a = &m->plan.unit[i];
-    if (!b->repeat || !a || a->cycles.n == 0 || b->cycles.n == 0)
+    if (!b->repeat || !a || !has_figure(a) || !has_figure(b))
         return;
     one = measure_summarize(a->cycles.value, a->cycles.n).median;
     other = measure_summarize(b->cycles.value, b->cycles.n).median;
@@ -253,23 +269,23 @@ json_t *measure_run(const struct measure_options *options, struct error *err)
     struct measure_run m = {
         .options = options, .start_ns = now_ns(), .budget_ns = budget(options), .repeat_differs = -1
     };
-    struct sigaction old[SIGNALS];
     json_t *result = NULL;
     cpu_set_t cpus;
 
     if (options->limit_s > 0)
         m.end_ns = m.start_ns + (uint64_t)(options->limit_s * (double)SECOND);
-    catch_signals(old);
+    catch_signals();
     if (prepare(&m, err) == 0) {
         step_aside(&m, &cpus);
         run_groups(&m);
         step_back(&cpus);
         measure_progress_end();
+        measure_pool_tell();
         result = measure_result(&m);
         if (!result)
             (void)error_set(err, -ENOMEM, "measure: out of memory for the result");
     }
-    release_signals(old);
+    let_calls_restart();
     measure_plan_free(&m.plan);
     json_decref(m.info);
     return result;

@@ -106,6 +106,7 @@ static void child(const struct measure_unit *u, const struct runner_place *place
     (void)signal(SIGINT, SIG_DFL);
     (void)signal(SIGTERM, SIG_DFL);
     (void)signal(SIGHUP, SIG_DFL);
+    (void)signal(SIGQUIT, SIG_DFL);
     if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0)
         _exit(status);
     (void)close_range(STDERR_FILENO + 1, ~0u, 0);
@@ -154,11 +155,12 @@ static int wait_output(const struct runner *r, uint64_t until_ns, struct error *
 
         if (measure_ended())
             return error_set(err, -EINTR, "ended by a signal");
-        if (poll(&fd, 1, LOOK_MS) > 0)
-            return 0;
+        /* Before there is output: a runner that prints on and on is late, too. */
         if (now_ns() > until_ns)
             return error_set(err, -ETIMEDOUT, "it did not answer in time; its last line: %s",
                              r->line[0] ? r->line : "(none)");
+        if (poll(&fd, 1, LOOK_MS) > 0)
+            return 0;
     }
 }
 
@@ -231,31 +233,38 @@ static void name_of(pid_t pid, const char *thread, char name[32])
         (void)fclose(f);
 }
 
+static void pin_thread(pid_t thread, int cpu)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    (void)sched_setaffinity(thread, sizeof(set), &set);
+}
+
 /*
- * Finds the thread that does the work: the first vCPU; the process itself for a native one. A VM's
- * other threads, which carry its console, go out of its way.
+ * Finds the thread that does the work: the first vCPU. It keeps the CPU for itself: a second vCPU
+ * and the VM's other threads, which carry its console, go to the second one.
  */
-static pid_t find_thread(pid_t pid, int elsewhere)
+static pid_t find_thread(pid_t pid, const struct runner_place *place)
 {
     char path[64], name[32];
     const struct dirent *entry;
     pid_t thread = pid;
-    cpu_set_t set;
     DIR *dir;
 
-    CPU_ZERO(&set);
-    if (elsewhere >= 0)
-        CPU_SET(elsewhere, &set);
     (void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
     dir = opendir(path);
     while (dir && (entry = readdir(dir))) {
         pid_t id = (pid_t)strtol(entry->d_name, NULL, 10);
 
         name_of(pid, entry->d_name, name);
-        if (!strcmp(name, "vcpu0\n"))
+        if (!strcmp(name, "vcpu0\n")) {
             thread = id;
-        else if (id > 0 && elsewhere >= 0 && strncmp(name, "vcpu", 4) != 0)
-            (void)sched_setaffinity(id, sizeof(set), &set);
+            pin_thread(id, place->cpu);
+        } else if (id > 0 && place->second >= 0) {
+            pin_thread(id, place->second);
+        }
     }
     if (dir)
         closedir(dir);
@@ -304,7 +313,7 @@ int runner_start(struct runner *r, struct measure_unit *u, const struct runner_p
     u->tsc_hz = (double)field(r->line, "tsc_hz");
     if (u->accesses == 0 || (!u->load && r->pages != u->footprint / PAGE_SIZE_4K))
         return error_set(err, -EREMOTEIO, "its chain is not the one asked for: %s", r->line);
-    r->thread = u->paging == MEASURE_NATIVE ? r->pid : find_thread(r->pid, place->second);
+    r->thread = u->paging == MEASURE_NATIVE ? r->pid : find_thread(r->pid, place);
     measure_counters_open(r->thread, r->counter);
     return 0;
 }

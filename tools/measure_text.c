@@ -237,7 +237,9 @@ static void put_load(struct table *t, const json_t *result, const char *name, bo
     add_load(t, &nested);
     add_load(t, &shadow);
     if (nested.has_ns && shadow.has_ns && measure_ratio_of(&shadow.ns, &nested.ns, &r)) {
-        table_cell(t, "%.3g", r.ratio);
+        bool sure = !strcmp(nested.state, "measured") && !strcmp(shadow.state, "measured");
+
+        table_cell(t, "%.3g%s", r.ratio, sure ? "" : "~");
         table_cell(t, "%.3g-%.3g", r.low, r.high);
     } else {
         table_cell(t, "%s", "-");

@@ -98,7 +98,10 @@ static void judge_units(struct verdict *v, const struct measure_run *m)
         noisy += u->state == MEASURE_NOISY;
         failed += u->state == MEASURE_FAILED;
         scaled += ratio > 1 + TSC || ratio < 1 - TSC;
-        miscounted += u->references && u->formula && u->references != u->formula;
+        /* Without the pages asked for, their formula says nothing. */
+        miscounted +=
+            u->state != MEASURE_NO_PAGES &&
+            (u->walks_differ || (u->references && u->formula && u->references != u->formula));
     }
     if (measured + noisy == 0)
         reason(v, NONE, "nothing was measured");
@@ -112,7 +115,8 @@ static void judge_units(struct verdict *v, const struct measure_run *m)
         reason(v, FAIR, "%zu guests found another frequency of the TSC than this host, %.0f MHz",
                scaled, m->tsc_hz / 1e6);
     if (miscounted)
-        reason(v, POOR, "%zu walks have another number of references than their pages say",
+        reason(v, POOR,
+               "%zu cells have walks with another number of references than their pages say",
                miscounted);
 }
 

@@ -10,6 +10,7 @@
 #include "tools/client.h"
 #include "tools/measure_impl.h"
 #include "tools/walk_view.h"
+#include "vmm/clock.h"
 
 #define SHARE_MIN 0.99
 #define WALKS     64
@@ -24,12 +25,34 @@ static json_t *hex(uint64_t n)
     return json_string(text);
 }
 
+/* The runner's VM, and until when it is asked. */
+struct asked {
+    struct client client;
+    uint64_t until_ns;
+};
+
+/* As client_ask(); a request at a time, so that a signal or the end is not missed for many. */
+static int ask(struct asked *a, const char *command, json_t *arguments, json_t **reply,
+               struct error *err)
+{
+    int rc = 0;
+
+    if (measure_ended())
+        rc = error_set(err, -EINTR, "ended by a signal");
+    else if (now_ns() > a->until_ns)
+        rc = error_set(err, -ETIMEDOUT, "its pages could not be looked at in time");
+    if (rc == 0)
+        return client_ask(&a->client, command, arguments, reply, err);
+    json_decref(arguments);
+    return rc;
+}
+
 /* The process that holds the chain. */
-static int find_process(struct client *c, json_int_t *pid, struct error *err)
+static int find_process(struct asked *a, json_int_t *pid, struct error *err)
 {
     json_t *stat = NULL;
     const json_t *process;
-    int rc = client_ask(c, "stat", NULL, &stat, err);
+    int rc = ask(a, "stat", NULL, &stat, err);
     size_t i;
 
     if (rc < 0)
@@ -48,7 +71,7 @@ static int find_process(struct client *c, json_int_t *pid, struct error *err)
 
 /* What the maps of both dimensions say of the chain's memory. */
 struct mapped {
-    struct client *client;
+    struct asked *asked;
     json_int_t pid;
     uint64_t page; /* that is asked for */
     uint64_t host_page;
@@ -85,7 +108,7 @@ static int map_runs(struct mapped *m, bool gva, uint64_t first, uint64_t size, s
 
         if (gva)
             (void)json_object_set_new(arguments, "pid", json_integer(m->pid));
-        rc = client_ask(m->client, "map", arguments, &reply, err);
+        rc = ask(m->asked, "map", arguments, &reply, err);
         json_array_foreach(json_object_get(reply, "runs"), i, run)
         {
             if (rc == 0)
@@ -114,19 +137,20 @@ static int formula_of(const struct measure_unit *u, const char *kind)
     return !strcmp(kind, "pvm") || !strcmp(kind, "shadow") ? larger(g, h) : 0;
 }
 
-/* References of walks at places of the chain; 0 when they differ or are not known. */
-static int walk_references(struct client *c, json_int_t pid, const struct runner *r,
+/*
+ * References of walks at places of the chain, 0 when they are not known. Where they differ, those
+ * that are not the formula's count.
+ */
+static int walk_references(struct asked *a, json_int_t pid, const struct runner *r,
                            struct measure_unit *u, struct error *err)
 {
     uint64_t places = r->pages < WALKS ? r->pages : WALKS;
-    int first = 0;
 
     for (uint64_t i = 0; i < places; i++) {
         uint64_t gva = r->gva + r->pages * i / places * PAGE_SIZE_4K;
         json_t *walk = NULL;
         const json_t *hardware;
-        int count,
-            rc = client_ask(c, "walk",
+        int count, rc = ask(a, "walk",
                             json_pack("{s:o, s:I, s:b}", "gva", hex(gva), "pid", pid, "user", 1),
                             &walk, err);
 
@@ -137,29 +161,28 @@ static int walk_references(struct client *c, json_int_t pid, const struct runner
         u->formula = formula_of(u, walk_string(hardware, "kind"));
         json_decref(walk);
         if (i == 0)
-            first = count;
-        if (count != first) {
-            first = 0;
-            break;
-        }
+            u->references = count;
+        u->walks_differ = u->walks_differ || count != u->references;
+        if (count && count != u->formula)
+            u->references = count;
     }
-    u->references = first;
     return 0;
 }
 
-static int verify_vm(struct measure_unit *u, const struct runner *r, struct error *err)
+static int verify_vm(struct measure_unit *u, const struct runner *r, uint64_t until_ns,
+                     struct error *err)
 {
-    struct client c;
-    struct mapped m = { .client = &c, .page = u->guest_page, .host_page = u->host_page };
-    int rc = client_open(&c, r->name, CLIENT_TIMEOUT_MS, err);
+    struct asked a = { .until_ns = until_ns };
+    struct mapped m = { .asked = &a, .page = u->guest_page, .host_page = u->host_page };
+    int rc = client_open(&a.client, r->name, CLIENT_TIMEOUT_MS, err);
 
     if (rc == 0)
-        rc = find_process(&c, &m.pid, err);
+        rc = find_process(&a, &m.pid, err);
     if (rc == 0)
         rc = map_runs(&m, true, r->gva, u->footprint, err);
     if (rc == 0)
-        rc = walk_references(&c, m.pid, r, u, err);
-    client_close(&c);
+        rc = walk_references(&a, m.pid, r, u, err);
+    client_close(&a.client);
     if (rc < 0)
         return rc;
     u->guest_share = (double)m.right / (double)u->footprint;
@@ -213,13 +236,14 @@ static int verify_native(struct measure_unit *u, const struct runner *r, struct 
     return 0;
 }
 
-int measure_verify(struct measure_unit *u, const struct runner *r, struct error *err)
+int measure_verify(struct measure_unit *u, const struct runner *r, uint64_t until_ns,
+                   struct error *err)
 {
     int rc;
 
     if (u->load)
         return 0;
-    rc = u->paging == MEASURE_NATIVE ? verify_native(u, r, err) : verify_vm(u, r, err);
+    rc = u->paging == MEASURE_NATIVE ? verify_native(u, r, err) : verify_vm(u, r, until_ns, err);
     if (rc < 0)
         return rc;
     if (u->paging != MEASURE_NATIVE && u->guest_share < SHARE_MIN)

@@ -103,6 +103,55 @@ bool measure_find_cell(const json_t *result, const char *paging, struct measure_
     return false;
 }
 
+bool measure_find_baseline(const json_t *result, const char *paging, uint64_t footprint,
+                           struct measure_cell *out)
+{
+    struct measure_combo largest = { 0, 0 };
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach(json_object_get(result, "cells"), i, item)
+    {
+        struct measure_cell c;
+
+        measure_cell_of(&c, item);
+        if (c.footprint != footprint || strcmp(c.paging, paging) != 0 ||
+            !strcmp(c.state, "not available"))
+            continue;
+        if (c.guest_page > largest.guest_page)
+            largest.guest_page = c.guest_page;
+        if (c.host_page > largest.host_page)
+            largest.host_page = c.host_page;
+    }
+    return measure_find_cell(result, paging, largest, footprint, out) && out->has_ns &&
+           !strcmp(out->state, "measured");
+}
+
+double measure_repeat_differs(const json_t *result)
+{
+    double most = -1;
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach(json_object_get(result, "cells"), i, item)
+    {
+        struct measure_cell one, other;
+        double ratio;
+
+        measure_cell_of(&one, item);
+        if (!one.repeat || !one.has_ns || one.ns.median <= 0 ||
+            !measure_find_cell(result, one.paging,
+                               (struct measure_combo){ one.guest_page, one.host_page },
+                               one.footprint, &other) ||
+            !other.has_ns || other.ns.median <= 0)
+            continue;
+        ratio = one.ns.median / other.ns.median;
+        ratio = (ratio < 1 ? 1 / ratio : ratio) - 1;
+        most = ratio > most ? ratio : most;
+    }
+    return most;
+}
+
 bool measure_find_load(const json_t *result, const char *name, const char *paging,
                        struct measure_load *out)
 {

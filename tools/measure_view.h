@@ -53,6 +53,11 @@ void measure_load_of(struct measure_load *out, const json_t *load);
 /* A cell that is no repetition. False, and out->json NULL, when the result has none. */
 bool measure_find_cell(const json_t *result, const char *paging, struct measure_combo combo,
                        uint64_t footprint, struct measure_cell *out);
+/* The cell that costs of translation are counted from, if it is `measured` (measure_baseline()). */
+bool measure_find_baseline(const json_t *result, const char *paging, uint64_t footprint,
+                           struct measure_cell *out);
+/* The largest difference of two runners of one cell, 0.1 for 10 %; -1 when none has two figures. */
+double measure_repeat_differs(const json_t *result);
 bool measure_find_load(const json_t *result, const char *name, const char *paging,
                        struct measure_load *out);
 

@@ -82,12 +82,19 @@ pools() {
     wait_for eval "$TWOFOLD ps | grep -q measure-"
     sleep 4
     kill -INT "$pid"
+    # Impatience does not cost the report: files are whole, or not there.
+    for _ in 1 2 3 4 5; do
+        sleep 0.1
+        kill -INT "$pid" 2>/dev/null || true
+    done
     wait "$pid" || status=$?
     [[ $status -eq 130 ]]
     valid
     [[ $(RESULT | json 'd["complete"], any(c["state"] == "not run" and "signal" in c["why"] for c in d["cells"] + d["loads"])') == "(False, True)" ]]
     [[ $(RESULT | json 'any("signal" in r for r in d["verdict"]["reasons"])') == True ]]
     [[ -s $BATS_TEST_TMPDIR/result.html && -s $BATS_TEST_TMPDIR/result.csv && ! -s $BATS_TEST_TMPDIR/err ]]
+    grep -q '</html>' "$BATS_TEST_TMPDIR/result.html"
+    [[ -z $(find "$BATS_TEST_TMPDIR" -name '*.tmp') ]]
     [[ $(pools) == "$before" ]]
     nothing_left
 }

@@ -198,6 +198,40 @@ static void test_ram(void **state)
     measure_plan_free(&plan);
 }
 
+/* The largest pages there are, measured, or nothing. */
+static void test_baseline(void **state)
+{
+    static const enum measure_state others[] = { MEASURE_NOT_RUN, MEASURE_NOISY, MEASURE_NO_PAGES,
+                                                 MEASURE_FAILED };
+    struct measure_host host = rich;
+    struct measure_plan plan;
+
+    (void)state;
+    host.pool_1g = false;
+    make(&plan, MEASURE_FULL, &host);
+    for (size_t i = 0; i < plan.n; i++)
+        if (plan.unit[i].state == MEASURE_NOT_RUN)
+            plan.unit[i].state = MEASURE_MEASURED;
+    for (size_t i = 0; i < plan.n; i++) {
+        const struct measure_unit *u = &plan.unit[i], *found;
+        struct measure_unit *base;
+
+        if (u->load || u->state != MEASURE_MEASURED)
+            continue;
+        found = measure_baseline(&plan, u);
+        assert_non_null(found);
+        assert_true(measure_alike(u, found) && found->paging == u->paging && !found->repeat);
+        assert_true(found->host_page == PAGE_SIZE_2M && found->guest_page >= u->guest_page);
+        base = &plan.unit[found - plan.unit];
+        for (size_t k = 0; k < sizeof(others) / sizeof(others[0]); k++) {
+            base->state = others[k];
+            assert_null(measure_baseline(&plan, u));
+        }
+        base->state = MEASURE_MEASURED;
+    }
+    measure_plan_free(&plan);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -208,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_what_a_host_lacks),
         cmocka_unit_test(test_too_little_memory),
         cmocka_unit_test(test_ram),
+        cmocka_unit_test(test_baseline),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
