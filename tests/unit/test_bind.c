@@ -145,6 +145,85 @@ static void what_the_machine_needs_stays(void **state)
     assert_int_equal(f->writes, 0);
 }
 
+static void link_to(struct fake_host *f, const char *path, const char *in_sys)
+{
+    char target[300];
+
+    (void)snprintf(target, sizeof(target), "%s/%s", f->sys, in_sys);
+    fake_link(f, path, target);
+}
+
+/* A disk with two ways to it has no PCI folder above it. */
+static void a_disk_of_nvme_multipath_stays(void **state)
+{
+    static const char mounts[] = "21 1 259:2 / / rw - ext4 /dev/nvme0n1p2 rw\n";
+    static const char subsystem[] = "sys/devices/virtual/nvme-subsystem/nvme-subsys0";
+    struct fake_host *f = *state;
+    char path[200];
+    struct error err;
+
+    (void)snprintf(path, sizeof(path), "%s/nvme0n1/nvme0n1p2/partition", subsystem);
+    fake_file(f, path, "2\n", 2);
+    fake_file(f, "sys/devices/pci0000:00/" PORT "/" DISK "/nvme/nvme0/state", "live\n", 5);
+    (void)snprintf(path, sizeof(path), "%s/nvme0", subsystem);
+    link_to(f, path, "devices/pci0000:00/" PORT "/" DISK "/nvme/nvme0");
+    link_to(f, "sys/dev/block/259:2",
+            "devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1/nvme0n1p2");
+    assert_int_equal(check(f, DISK, &err), 0);
+    fake_file(f, "proc/self/mountinfo", mounts, strlen(mounts));
+    assert_int_equal(check(f, DISK, &err), -EBUSY);
+    assert_non_null(strstr(err.text, "file system of /:"));
+    assert_int_equal(check(f, NIC, &err), 0);
+}
+
+/* A partition of a RAID: the RAID's folder names the disks. */
+static void a_disk_of_a_raid_stays(void **state)
+{
+    static const char mounts[] = "21 1 259:0 / /srv rw - ext4 /dev/md0p1 rw\n";
+    struct fake_host *f = *state;
+    struct error err;
+
+    fake_file(f, "sys/devices/pci0000:00/" PORT "/" DISK "/ata1/block/sda/size", "8\n", 2);
+    fake_file(f, "sys/devices/virtual/block/md0/md0p1/partition", "1\n", 2);
+    link_to(f, "sys/devices/virtual/block/md0/slaves/sda",
+            "devices/pci0000:00/" PORT "/" DISK "/ata1/block/sda");
+    link_to(f, "sys/dev/block/259:0", "devices/virtual/block/md0/md0p1");
+    fake_file(f, "proc/self/mountinfo", mounts, strlen(mounts));
+    assert_int_equal(check(f, DISK, &err), -EBUSY);
+    assert_non_null(strstr(err.text, "file system of /srv:"));
+}
+
+static void a_disk_of_a_pool_stays(void **state)
+{
+    static const char *const pools[] = { "21 1 0:25 / / rw - zfs tank/root rw\n",
+                                         "21 1 0:25 / / rw - bcachefs /dev/x1:/dev/x2 rw\n" };
+    static const char other[] = "21 1 0:25 / /tmp rw - tmpfs tank rw\n";
+    static const char sda[] = "devices/pci0000:00/" PORT "/" DISK "/ata1/block/sda";
+    struct fake_host *f = *state;
+    struct error err;
+
+    fake_file(f, "sys/devices/pci0000:00/" PORT "/" DISK "/ata1/block/sda/size", "8\n", 2);
+    for (size_t i = 0; i < sizeof(pools) / sizeof(pools[0]); i++) {
+        fake_file(f, "proc/self/mountinfo", pools[i], strlen(pools[i]));
+        assert_int_equal(check(f, DISK, &err), 0); /* it has no disk */
+    }
+    link_to(f, "sys/class/block/sda", sda);
+    for (size_t i = 0; i < sizeof(pools) / sizeof(pools[0]); i++) {
+        fake_file(f, "proc/self/mountinfo", pools[i], strlen(pools[i]));
+        assert_int_equal(check(f, DISK, &err), -EBUSY);
+        assert_non_null(strstr(err.text, "may hold a part of / "));
+        assert_int_equal(check(f, NIC, &err), 0);
+    }
+    fake_file(f, "proc/self/mountinfo", other, strlen(other));
+    assert_int_equal(check(f, DISK, &err), 0);
+
+    /* A btrfs says where it is. */
+    link_to(f, "sys/fs/btrfs/0123-4567/devices/sda", sda);
+    assert_int_equal(check(f, DISK, &err), -EBUSY);
+    assert_non_null(strstr(err.text, "btrfs"));
+    assert_int_equal(check(f, NIC, &err), 0);
+}
+
 static void taken_and_given_back(void **state)
 {
     struct fake_host *f = *state;
@@ -426,6 +505,9 @@ int main(void)
         cmocka_unit_test(names),
         TEST(what_can_not_be_taken),
         TEST(what_the_machine_needs_stays),
+        TEST(a_disk_of_nvme_multipath_stays),
+        TEST(a_disk_of_a_raid_stays),
+        TEST(a_disk_of_a_pool_stays),
         TEST(taken_and_given_back),
         TEST(on_vfio_before_stays_there),
         TEST(a_failure_leaves_it_where_it_was),
