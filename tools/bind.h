@@ -66,7 +66,9 @@ int bind_restore(const struct host *h, const char *bdf,
 
 /* --- records (bind_record.c) --- */
 
-/* The folder, made if need be. */
+/* The folder, made if need be: /run/twofold/devices for root, beside the control sockets for
+ * others.
+ */
 int bind_records(const struct host *h, char *buf, size_t size, struct error *err);
 /*
  * Locks the record of b->bdf. *found: it was there already, left by a holder that is gone, and *b

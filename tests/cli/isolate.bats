@@ -35,7 +35,7 @@ wrong() {
     [[ $bdf ]] || skip "skipped: no PCI device without an IOMMU here"
     run --separate-stderr tf isolate --device "$bdf"
     refused 1 && [[ $stderr == *"no IOMMU"* ]]
-    [[ -z $(ls "$XDG_RUNTIME_DIR/twofold/devices") ]]
+    [[ ! -e $(records)/$bdf ]]
 }
 
 @test "isolate: a program alone asks for the guest" {

@@ -399,12 +399,19 @@ static void strange_records(void **state)
     static const char driver[] = "pid 1\ndriver nosuch\nby sysfs\nend\n";
     struct fake_host *f = *state;
     struct seen seen = { .count = { 0 } };
+    char path[300];
     struct error err;
 
     fake_file(f, "records/0000:07:00.0", gone, strlen(gone));
     fake_file(f, "records/" NIC, cut, strlen(cut));
     fake_file(f, "records/" ALONE, driver, strlen(driver));
     fake_file(f, "records/notes", "x", 1);
+    fake_link(f, "records/ffff:ff:1f.7", "/etc/passwd");
+    assert_int_equal(bind_restore(&f->host, "ffff:ff:1f.7", on_record, &seen, &err), 0);
+    assert_int_equal(seen.count[BIND_FAILED], 1);
+    seen.count[BIND_FAILED] = 0;
+    (void)snprintf(path, sizeof(path), "%s/ffff:ff:1f.7", f->records);
+    assert_int_equal(unlink(path), 0);
     assert_int_equal(bind_restore(&f->host, NULL, on_record, &seen, &err), 0);
     assert_int_equal(seen.count[BIND_GONE], 1);
     assert_int_equal(seen.count[BIND_RESTORED], 1); /* the one that was cut: nothing had happened */
