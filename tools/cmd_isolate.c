@@ -181,6 +181,9 @@ static int show_apart(const struct isolate_options *o, const sigset_t *end, cons
 
         if (pid == child)
             break;
+        if (pid < 0 && errno != EINTR)
+            return command_fail(STATUS_FAILED, "isolate: can't wait for the process: %s",
+                                strerror(errno));
         if (sigwaitinfo(&set, &info) > 0 && info.si_signo != SIGCHLD)
             (void)kill(child, SIGKILL);
     }

@@ -50,3 +50,11 @@ wrong() {
     run --separate-stderr tf isolate --kernel "$KERNELS/pvh64.elf"
     [[ $status -eq 1 && $output != *"isolated:"* && $stderr == *"isolate"* ]]
 }
+
+# Who starts us may ignore the ends of children, and we would inherit that.
+@test "isolate: what became of the VM is known where SIGCHLD was ignored" {
+    need_kvm
+    # shellcheck disable=SC2016 # that shell expands it
+    run --separate-stderr timeout 60 bash -c 'trap "" CHLD; exec "$0" isolate --kernel "$1"' "$TWOFOLD" "$KERNELS/pvh64.elf"
+    [[ $status -eq 1 && $stderr == *"ended with status 1 "* ]]
+}
