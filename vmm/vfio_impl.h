@@ -67,6 +67,7 @@ struct vfio_device {
     /* vfio_irq.c */
     enum pci_interrupts armed; /* what VFIO is told to tell us */
     unsigned armed_vectors;
+    unsigned refused; /* so many vectors there were not; 0: not known */
     struct vfio_vector *vector;
     unsigned vectors;
     int intx_fd, unmask_fd;
