@@ -118,28 +118,49 @@ static int take_by_sysfs(const struct host *h, const char *bdf, struct error *er
     return 0;
 }
 
+static int write_override(const struct host *h, const char *bdf, const char *driver)
+{
+    char text[sizeof(((struct binding *)NULL)->driver_override) + 1];
+
+    (void)snprintf(text, sizeof(text), "%s\n", driver);
+    return write_device(h, bdf, "driver_override", text);
+}
+
+static int bind_again(const struct host *h, const struct binding *b)
+{
+    char bind[80];
+    int rc;
+
+    (void)snprintf(bind, sizeof(bind), "drivers/%s/bind", b->driver);
+    rc = write_bus(h, bind, b->bdf);
+    if (rc) /* a driver that was loaded anew, or that wants an id first */
+        rc = write_bus(h, "drivers_probe", b->bdf);
+    if (rc == 0 && !is_on(h, b->bdf, b->driver))
+        rc = -ENODEV;
+    return rc;
+}
+
 static int give_by_sysfs(const struct host *h, const struct binding *b, struct error *err)
 {
-    char override[sizeof(b->driver_override) + 1], bind[80];
     struct host_device d;
-    int rc = host_device_read(h, b->bdf, &d, err);
+    int rc = host_device_read(h, b->bdf, &d, err), last;
 
     if (rc)
         return rc;
     if (!strcmp(d.driver, b->driver) && !strcmp(d.driver_override, b->driver_override))
         return 0;
-    (void)snprintf(override, sizeof(override), "%s\n", b->driver_override);
-    rc = write_device(h, b->bdf, "driver_override", override);
-    if (rc == 0 && !strcmp(d.driver, VFIO_PCI))
+    /*
+     * The override that was there comes last: it may name another driver, like vfio-pci for the
+     * next boot. Until then it names the driver that is to have it.
+     */
+    if (strcmp(d.driver, b->driver) != 0)
+        rc = write_override(h, b->bdf, b->driver);
+    if (rc == 0 && !strcmp(d.driver, VFIO_PCI) && strcmp(b->driver, VFIO_PCI) != 0)
         rc = write_device(h, b->bdf, "driver/unbind", b->bdf);
-    if (rc == 0 && b->driver[0] && strcmp(d.driver, b->driver) != 0) {
-        (void)snprintf(bind, sizeof(bind), "drivers/%s/bind", b->driver);
-        rc = write_bus(h, bind, b->bdf);
-        if (rc) /* a driver that was loaded anew, or that wants an id first */
-            rc = write_bus(h, "drivers_probe", b->bdf);
-        if (rc == 0 && !is_on(h, b->bdf, b->driver))
-            rc = -ENODEV;
-    }
+    if (rc == 0 && b->driver[0] && strcmp(d.driver, b->driver) != 0)
+        rc = bind_again(h, b);
+    last = write_override(h, b->bdf, b->driver_override);
+    rc = rc ? rc : last;
     if (rc)
         return error_set(err, rc,
                          "device %s can't be given back to driver %s: %s; see dmesg, then 'twofold "

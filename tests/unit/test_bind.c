@@ -249,6 +249,28 @@ static void taken_and_given_back(void **state)
     assert_string_equal(fake_driver(f, ALONE), "");
 }
 
+/* Somebody meant it for vfio-pci at the next boot, or for another driver. */
+static void the_override_of_before_comes_back(void **state)
+{
+    static const char *const before[] = { "vfio-pci", "ahci", "e1000e" };
+    struct fake_host *f = *state;
+    struct host_device d;
+    struct binding b;
+    struct error err;
+
+    for (size_t i = 0; i < sizeof(before) / sizeof(before[0]); i++) {
+        fake_file(f, "sys/devices/pci0000:00/" NIC "/driver_override", before[i],
+                  strlen(before[i]));
+        assert_int_equal(bind_take(&b, &f->host, NIC, &err), 0);
+        assert_string_equal(fake_driver(f, NIC), "vfio-pci");
+        assert_int_equal(bind_give_back(&b, &f->host, &err), 0);
+        assert_string_equal(fake_driver(f, NIC), "e1000e");
+        assert_int_equal(host_device_read(&f->host, NIC, &d, NULL), 0);
+        assert_string_equal(d.driver_override, before[i]);
+        assert_true(no_records(f));
+    }
+}
+
 static void on_vfio_before_stays_there(void **state)
 {
     struct fake_host *f = *state;
@@ -516,6 +538,7 @@ int main(void)
         TEST(a_disk_of_a_raid_stays),
         TEST(a_disk_of_a_pool_stays),
         TEST(taken_and_given_back),
+        TEST(the_override_of_before_comes_back),
         TEST(on_vfio_before_stays_there),
         TEST(a_failure_leaves_it_where_it_was),
         TEST(all_or_none),
