@@ -171,6 +171,18 @@ static int give_by_sysfs(const struct host *h, const struct binding *b, struct e
 
 /* --- taking and giving back ------------------------------------------------------------- */
 
+/*
+ * A driver took the device since the record was written: somebody moved it, and what is now counts.
+ * On the record's own driver only an override of ours is left of a holder that was killed.
+ */
+static bool moved_on(const struct binding *b, const struct host_device *d)
+{
+    if (!d->driver[0] || !strcmp(d->driver, VFIO_PCI))
+        return false;
+    return strcmp(d->driver, b->driver) != 0 || (strcmp(d->driver_override, VFIO_PCI) != 0 &&
+                                                 strcmp(d->driver_override, b->driver) != 0);
+}
+
 /* What the device is on now goes into the record, unless that knows better. */
 static int open_record(struct binding *b, const struct host *h, const struct host_device *d,
                        struct error *err)
@@ -180,7 +192,8 @@ static int open_record(struct binding *b, const struct host *h, const struct hos
 
     if (rc)
         return rc;
-    if (!found) {
+    if (!found || moved_on(b, d)) {
+        b->libvirt = false;
         (void)snprintf(b->driver, sizeof(b->driver), "%s", d->driver);
         (void)snprintf(b->driver_override, sizeof(b->driver_override), "%s", d->driver_override);
         b->kept = !strcmp(d->driver, VFIO_PCI);
@@ -285,6 +298,11 @@ static enum bind_restored restore_one(const struct host *h, struct binding *b, s
     if (host_device_read(h, b->bdf, &d, err)) {
         bind_record_remove(b, h);
         return BIND_GONE;
+    }
+    if (found && moved_on(b, &d)) {
+        (void)snprintf(b->driver, sizeof(b->driver), "%s", d.driver);
+        bind_record_remove(b, h);
+        return BIND_MOVED;
     }
     /* A record that says nothing: its writer hadn't begun, or had nothing to change. */
     b->kept = !found;

@@ -52,6 +52,7 @@ enum bind_restored {
     BIND_RESTORED,
     BIND_HELD,   /* its holder lives */
     BIND_GONE,   /* there is no such device any more; the record was removed */
+    BIND_MOVED,  /* it is on b->driver by somebody else's doing; the record was removed */
     BIND_FAILED, /* see `err` */
 };
 

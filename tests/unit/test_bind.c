@@ -398,6 +398,34 @@ static void the_next_holder_knows_the_driver(void **state)
     assert_true(no_records(f));
 }
 
+/* Somebody bound it by hand after the kill: that stays, and is what the next holder knows. */
+static void what_is_now_wins(void **state)
+{
+    static const char old[] = "pid 1\ndriver ahci\noverride foo\nby libvirt\nend\n";
+    struct fake_host *f = *state;
+    struct seen seen = { .count = { 0 } };
+    struct host_device d;
+    struct binding b;
+    struct error err;
+
+    fake_file(f, "records/" NIC, old, strlen(old));
+    assert_int_equal(bind_restore(&f->host, NULL, on_record, &seen, &err), 0);
+    assert_int_equal(seen.count[BIND_MOVED], 1);
+    assert_string_equal(seen.driver, "e1000e");
+    assert_int_equal(f->writes, 0);
+    assert_true(no_records(f));
+
+    fake_file(f, "records/" NIC, old, strlen(old));
+    assert_int_equal(bind_take(&b, &f->host, NIC, &err), 0);
+    assert_string_equal(b.driver, "e1000e");
+    assert_false(b.libvirt);
+    assert_int_equal(bind_give_back(&b, &f->host, &err), 0);
+    assert_string_equal(fake_driver(f, NIC), "e1000e");
+    assert_int_equal(host_device_read(&f->host, NIC, &d, NULL), 0);
+    assert_string_equal(d.driver_override, "");
+    assert_true(no_records(f));
+}
+
 static void who_lives_keeps_it(void **state)
 {
     struct fake_host *f = *state;
@@ -544,6 +572,7 @@ int main(void)
         TEST(all_or_none),
         TEST(restored_after_a_kill),
         TEST(the_next_holder_knows_the_driver),
+        TEST(what_is_now_wins),
         TEST(who_lives_keeps_it),
         TEST(strange_records),
         TEST(verdicts),
