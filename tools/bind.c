@@ -183,13 +183,16 @@ static bool moved_on(const struct binding *b, const struct host_device *d)
                                                  strcmp(d->driver_override, b->driver) != 0);
 }
 
-/* What the device is on now goes into the record, unless that knows better. */
-static int open_record(struct binding *b, const struct host *h, const struct host_device *d,
+/* What the device is on now goes into the record, unless that knows better. It is looked at with
+ * the lock held: who had it until a moment ago may have moved it. */
+static int open_record(struct binding *b, const struct host *h, struct host_device *d,
                        struct error *err)
 {
     bool found;
     int rc = bind_record_open(b, h, &found, err);
 
+    if (rc == 0)
+        rc = host_device_read(h, b->bdf, d, err);
     if (rc)
         return rc;
     if (!found || moved_on(b, d)) {
