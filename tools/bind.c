@@ -201,8 +201,6 @@ static int open_record(struct binding *b, const struct host *h, struct host_devi
         (void)snprintf(b->driver_override, sizeof(b->driver_override), "%s", d->driver_override);
         b->kept = !strcmp(d->driver, VFIO_PCI);
     }
-    if (b->kept) /* only the lock, against others like us */
-        return 0;
     return bind_record_write(b, err);
 }
 
@@ -222,9 +220,21 @@ static int move(struct binding *b, const struct host *h, struct error *err)
     return rc ? rc : take_by_sysfs(h, b->bdf, err);
 }
 
+/* What went wrong after something else went wrong, in one sentence. */
+static void tell_both(struct error *err, const struct error *then)
+{
+    struct error first;
+
+    if (!err)
+        return;
+    first = *err;
+    (void)error_set(err, -EIO, "%.250s; and %.250s", first.text, then->text);
+}
+
 int bind_take(struct binding *b, const struct host *h, const char *bdf, struct error *err)
 {
     struct host_device d;
+    struct error lost;
     int rc = host_device_read(h, bdf, &d, err);
 
     *b = (struct binding){ .record = -1 };
@@ -237,8 +247,8 @@ int bind_take(struct binding *b, const struct host *h, const char *bdf, struct e
     }
     if (strcmp(d.driver, VFIO_PCI) != 0)
         rc = move(b, h, err);
-    if (rc)
-        (void)bind_give_back(b, h, NULL);
+    if (rc && bind_give_back(b, h, &lost))
+        tell_both(err, &lost);
     return rc;
 }
 
@@ -264,12 +274,13 @@ int bind_take_all(struct binding *b, const struct host *h, const char *const bdf
                   struct error *err)
 {
     int rc = bind_check(h, bdf, n, err);
+    struct error lost;
     size_t i;
 
     for (i = 0; rc == 0 && i < n; i++)
         rc = bind_take(&b[i], h, bdf[i], err);
-    if (rc && i > 0)
-        (void)bind_give_back_all(b, i, h, NULL);
+    if (rc && i > 0 && bind_give_back_all(b, i, h, &lost))
+        tell_both(err, &lost);
     return rc;
 }
 

@@ -76,6 +76,7 @@ int bind_records(const struct host *h, char *buf, size_t size, struct error *err
  * was read from it. -EBUSY with the holder's pid in the sentence.
  */
 int bind_record_open(struct binding *b, const struct host *h, bool *found, struct error *err);
+/* Of a device that is kept the holder's pid only. */
 int bind_record_write(const struct binding *b, struct error *err);
 void bind_record_remove(struct binding *b, const struct host *h);
 /* Without removing it. */

@@ -105,6 +105,8 @@ int bind_record_open(struct binding *b, const struct host *h, bool *found, struc
     rc = lock_file(path);
     if (rc == -EWOULDBLOCK) {
         (void)read_record(path, &old, &pid);
+        if (pid <= 0) /* it hasn't written it yet */
+            return error_set(err, -EBUSY, "device %s is in use by another process", b->bdf);
         return error_set(err, -EBUSY, "device %s is in use by process %ld", b->bdf, pid);
     }
     if (rc < 0)
@@ -121,11 +123,13 @@ int bind_record_open(struct binding *b, const struct host *h, bool *found, struc
 int bind_record_write(const struct binding *b, struct error *err)
 {
     char text[256];
-    int n = snprintf(text, sizeof(text), "pid %ld\n%s%s%s%s%s%sby %s\nend\n", (long)getpid(),
-                     b->driver[0] ? "driver " : "", b->driver, b->driver[0] ? "\n" : "",
-                     b->driver_override[0] ? "override " : "", b->driver_override,
-                     b->driver_override[0] ? "\n" : "", b->libvirt ? "libvirt" : "sysfs");
+    int n = snprintf(text, sizeof(text), "pid %ld\n", (long)getpid());
 
+    if (!b->kept) /* else there is nothing to give back, and no end of a record */
+        n += snprintf(text + n, sizeof(text) - (size_t)n, "%s%s%s%s%s%sby %s\nend\n",
+                      b->driver[0] ? "driver " : "", b->driver, b->driver[0] ? "\n" : "",
+                      b->driver_override[0] ? "override " : "", b->driver_override,
+                      b->driver_override[0] ? "\n" : "", b->libvirt ? "libvirt" : "sysfs");
     if (pwrite(b->record, text, (size_t)n, 0) == n && ftruncate(b->record, n) == 0)
         return 0;
     return error_set(err, -EIO, "the record of device %s can't be written: %s", b->bdf,

@@ -21,12 +21,14 @@
 
 #include "vmm/terminal.h"
 
-static void complain(struct vfio_device *dev, const char *what, int rc)
+static void complain(struct vfio_device *dev, enum pci_interrupts kind, const char *what, int rc)
 {
-    if (!dev->complained)
-        terminal_message("%s: %s: %s; its interrupts don't reach the guest", dev->bdf.name, what,
-                         strerror(-rc));
-    dev->complained = true;
+    static const char *const name[] = { "no interrupts", "INTx", "MSI", "MSI-X" };
+
+    if (!dev->complained[kind])
+        terminal_message("%s: %s: %s: %s; not all of these reach the guest", dev->bdf.name,
+                         name[kind], what, strerror(-rc));
+    dev->complained[kind] = true;
 }
 
 /* --- what VFIO is told ---------------------------------------------------------------------------
@@ -200,7 +202,7 @@ static void arm_intx(struct vfio_device *dev)
     if (rc == 0)
         rc = irqfd(dev, dev->intx_fd, dev->intx_gsi, dev->unmask_fd, 0);
     if (rc < 0) {
-        complain(dev, "KVM takes no level-triggered eventfd", rc);
+        complain(dev, PCI_INTX, "KVM takes no level-triggered eventfd", rc);
         return;
     }
     dev->armed = PCI_INTX;
@@ -210,7 +212,7 @@ static void arm_intx(struct vfio_device *dev)
     if (rc == 0)
         return;
     disarm(dev);
-    complain(dev, "INTx can't be used", rc);
+    complain(dev, PCI_INTX, "VFIO doesn't give it", rc);
 }
 
 /* VFIO is told of the first `count` vectors, which it isn't told of any. 0 or -errno. */
@@ -252,10 +254,13 @@ static void arm_vectors(struct vfio_device *dev, enum pci_interrupts kind, unsig
         rc = try_vectors(dev, kind, need);
     if (rc == 0)
         return;
-    if (before == 0 || try_vectors(dev, kind, before) < 0)
+    if (before > 0 && try_vectors(dev, kind, before) == 0) {
+        complain(dev, kind, "VFIO gives no more vectors than before", rc);
+    } else {
         disarm(dev);
+        complain(dev, kind, "VFIO doesn't give it", rc);
+    }
     dev->refused = need;
-    complain(dev, kind == PCI_MSI ? "MSI can't be used" : "MSI-X can't be used", rc);
 }
 
 static void follow_vectors(struct vfio_device *dev, enum pci_interrupts kind, unsigned vector)

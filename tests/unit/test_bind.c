@@ -274,6 +274,7 @@ static void the_override_of_before_comes_back(void **state)
 static void on_vfio_before_stays_there(void **state)
 {
     struct fake_host *f = *state;
+    char holder[48], path[300];
     struct binding b, other;
     struct error err;
 
@@ -281,6 +282,12 @@ static void on_vfio_before_stays_there(void **state)
     fake_device(f, "", "0000:00:06.0", 0x020000, "vfio-pci", 6);
     assert_int_equal(bind_take(&b, &f->host, "0000:00:06.0", &err), 0);
     assert_int_equal(bind_take(&other, &f->host, "0000:00:06.0", &err), -EBUSY);
+    (void)snprintf(holder, sizeof(holder), "by process %ld", (long)getpid());
+    assert_non_null(strstr(err.text, holder));
+    (void)snprintf(path, sizeof(path), "%s/0000:00:06.0", f->records);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(bind_take(&other, &f->host, "0000:00:06.0", &err), -EBUSY);
+    assert_non_null(strstr(err.text, "by another process"));
     assert_int_equal(bind_give_back(&b, &f->host, &err), 0);
     assert_string_equal(fake_driver(f, "0000:00:06.0"), "vfio-pci");
     assert_int_equal(f->writes, 0);
@@ -314,6 +321,25 @@ static void a_failure_leaves_it_where_it_was(void **state)
     assert_string_equal(fake_driver(f, NIC), "e1000e");
     assert_string_equal(fake_driver(f, DISK), "ahci");
     assert_true(no_records(f));
+}
+
+/* Neither forth nor back, for e1000e was unloaded in between: both are told. */
+static void a_failed_way_back_is_told(void **state)
+{
+    struct fake_host *f = *state;
+    struct binding b;
+    struct error err;
+    char path[300];
+
+    f->refuse_bind = true;
+    (void)snprintf(path, sizeof(path), "%s/bus/pci/drivers/e1000e/bind", f->sys);
+    assert_int_equal(unlink(path), 0);
+    *strrchr(path, '/') = '\0';
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(bind_take(&b, &f->host, NIC, &err), -EIO);
+    assert_non_null(strstr(err.text, "can't be bound to vfio-pci"));
+    assert_non_null(strstr(err.text, "; and device " NIC " can't be given back to driver e1000e"));
+    assert_false(no_records(f));
 }
 
 /* The second one can't be taken: the first one is back. */
@@ -569,6 +595,7 @@ int main(void)
         TEST(the_override_of_before_comes_back),
         TEST(on_vfio_before_stays_there),
         TEST(a_failure_leaves_it_where_it_was),
+        TEST(a_failed_way_back_is_told),
         TEST(all_or_none),
         TEST(restored_after_a_kill),
         TEST(the_next_holder_knows_the_driver),
