@@ -112,8 +112,8 @@ static int take_by_sysfs(const struct host *h, const char *bdf, struct error *er
     if (rc == 0 && !is_on(h, bdf, VFIO_PCI))
         rc = -EIO;
     if (rc)
-        return error_set(err, rc, "device %s can't be bound to " VFIO_PCI ": %s%s", bdf,
-                         strerror(-rc),
+        return error_set(err, error_of_kernel(rc), "device %s can't be bound to " VFIO_PCI ": %s%s",
+                         bdf, strerror(-rc),
                          rc == -EACCES || rc == -EPERM ? "; that takes root" : "; see dmesg");
     return 0;
 }
@@ -162,7 +162,7 @@ static int give_by_sysfs(const struct host *h, const struct binding *b, struct e
     last = write_override(h, b->bdf, b->driver_override);
     rc = rc ? rc : last;
     if (rc)
-        return error_set(err, rc,
+        return error_set(err, error_of_kernel(rc),
                          "device %s can't be given back to driver %s: %s; see dmesg, then 'twofold "
                          "devices --restore'",
                          b->bdf, b->driver[0] ? b->driver : "(none)", strerror(-rc));

@@ -30,6 +30,7 @@ wrong() {
 
 @test "isolate: a device that is not there, one without an IOMMU" {
     wrong "no PCI device ffff:ff:1f.7" --device ffff:ff:1f.7
+    wrong "no PCI device ffff:ff:1f.7" --vm --device ffff:ff:1f.7
     local bdf
     bdf=$(tf devices --json | json '([x["bdf"] for x in d if x["group"] is None and not x["bridge"]] + [""])[0]')
     [[ $bdf ]] || skip "skipped: no PCI device without an IOMMU here"

@@ -147,7 +147,7 @@ static int kernel_write(void *ctx, const char *path, const char *text)
     int rc = -ENOENT;
 
     if (f->deny && ends(path, f->deny))
-        return -EACCES;
+        return f->deny_code ? f->deny_code : -EACCES;
     if (at)
         (void)sscanf(at, "/devices/%19[^/]", bdf);
     if (ends(path, "/driver_override")) {

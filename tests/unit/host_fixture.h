@@ -13,6 +13,7 @@ struct fake_host {
     bool no_module;       /* vfio-pci can't be loaded */
     bool refuse_bind;     /* vfio-pci's probe fails */
     const char *deny;     /* writes to paths that end so are refused */
+    int deny_code;        /* with this; 0: -EACCES */
     int writes;           /* that got through */
     int die_after_writes; /* SIGKILL to ourselves after so many; 0: never */
 };

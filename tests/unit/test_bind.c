@@ -316,6 +316,10 @@ static void a_failure_leaves_it_where_it_was(void **state)
         assert_int_equal(bind_take(b, &f->host, NIC, &err), 0);
         assert_int_equal(bind_give_back(b, &f->host, &err), 0);
     }
+    f->deny = "/driver_override"; /* the kernel's EINVAL is no wrong usage */
+    f->deny_code = -EINVAL;
+    assert_int_equal(bind_take(b, &f->host, NIC, &err), -EIO);
+    f->deny = NULL;
     f->refuse_bind = true;
     assert_int_equal(bind_take_all(b, &f->host, both, 2, &err), -EIO);
     assert_string_equal(fake_driver(f, NIC), "e1000e");
