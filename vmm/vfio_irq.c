@@ -309,16 +309,17 @@ void vfio_irq_follow(void *opaque, unsigned vector)
 
 int vfio_irq_create(struct vfio_device *dev, struct error *err)
 {
-    unsigned msix = 0;
+    unsigned msix = 0, vectors;
 
     if (dev->f.msix_cap)
         msix = (dev->f.config[dev->f.msix_cap + PCI_MSIX_FLAGS] |
                 (unsigned)dev->f.config[dev->f.msix_cap + PCI_MSIX_FLAGS + 1] << 8) &
                PCI_MSIX_FLAGS_QSIZE;
-    dev->vectors = dev->f.msix_cap ? msix + 1 : 1;
-    dev->vector = calloc(dev->vectors, sizeof(*dev->vector));
+    vectors = dev->f.msix_cap ? msix + 1 : 1;
+    dev->vector = calloc(vectors, sizeof(*dev->vector));
     if (!dev->vector)
         return error_set(err, -ENOMEM, "no memory for the vectors of %s", dev->bdf.name);
+    dev->vectors = vectors; /* as long as there are none, none are taken down */
     for (unsigned i = 0; i < dev->vectors; i++)
         dev->vector[i] = (struct vfio_vector){ .dev = dev, .number = i, .fd = -1 };
     return 0;
