@@ -38,7 +38,7 @@ $(BUILD)/tests/unit/test_virtio_iommu_device: \
 	tests/unit/virtio_fixture.c tests/unit/virtio_fixture.h
 
 # A PCI bus without a VM.
-$(BUILD)/tests/unit/test_pci $(BUILD)/tests/unit/test_pci_msi: \
+$(BUILD)/tests/unit/test_pci $(BUILD)/tests/unit/test_pci_msi $(BUILD)/tests/unit/test_vfio_irq: \
 	tests/unit/pci_fixture.c tests/unit/pci_fixture.h
 
 # A CPU that translates through shadow tables.
