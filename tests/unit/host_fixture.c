@@ -221,3 +221,25 @@ void fake_host_destroy(struct fake_host *f)
     (void)nftw(f->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     free(f);
 }
+
+int fake_machine_start(void **state)
+{
+    struct fake_host *f = fake_host_create();
+
+    if (!f)
+        return -1;
+    *state = f;
+    fake_device(f, "", NIC, 0x020000, "e1000e", 1);
+    fake_device(f, "", ALONE, 0x00ff00, "", 2);
+    fake_device(f, "", PORT, 0x060400, "pcieport", 3);
+    fake_device(f, PORT, DISK, 0x010601, "ahci", 3);
+    fake_device(f, PORT, SISTER, 0x0c0500, "", 3);
+    fake_device(f, "", OUTSIDE, 0x020000, "e1000e", -1);
+    return 0;
+}
+
+int fake_machine_stop(void **state)
+{
+    fake_host_destroy(*state);
+    return 0;
+}

@@ -37,4 +37,16 @@ void fake_set_driver(struct fake_host *f, const char *bdf, const char *driver);
 /* The driver of a device now; "" for none. */
 const char *fake_driver(struct fake_host *f, const char *bdf);
 
+#define NIC     "0000:00:03.0"
+#define ALONE   "0000:00:04.0"
+#define DISK    "0000:02:00.0"
+#define SISTER  "0000:02:00.1"
+#define PORT    "0000:00:1c.0"
+#define OUTSIDE "0000:00:05.0"
+
+/* cmocka's setup and teardown. A NIC alone in its group, a device without a driver, two functions
+ * behind a port in one group, one device that no IOMMU stands before. */
+int fake_machine_start(void **state);
+int fake_machine_stop(void **state);
+
 #endif
