@@ -38,7 +38,7 @@ $(BUILD)/tests/unit/test_virtio_iommu_device: \
 	tests/unit/virtio_fixture.c tests/unit/virtio_fixture.h
 
 # A PCI bus without a VM.
-$(BUILD)/tests/unit/test_pci $(BUILD)/tests/unit/test_pci_msi: \
+$(BUILD)/tests/unit/test_pci $(BUILD)/tests/unit/test_pci_msi $(BUILD)/tests/unit/test_vfio_irq: \
 	tests/unit/pci_fixture.c tests/unit/pci_fixture.h
 
 # A CPU that translates through shadow tables.
@@ -55,7 +55,7 @@ $(BUILD)/tests/unit/test_values: tools/parse.c tools/table.c
 
 $(BUILD)/tests/unit/test_measure_stats: tools/measure_stats.c
 # A machine's sysfs in a folder.
-$(BUILD)/tests/unit/test_bind $(BUILD)/tests/unit/test_bind_libvirt: \
+$(BUILD)/tests/unit/test_bind $(BUILD)/tests/unit/test_bind_libvirt $(BUILD)/tests/unit/test_host_use: \
 	tests/unit/host_fixture.c tests/unit/host_fixture.h tests/unit/fake_libvirt.h \
 	$(wildcard tools/bind*.c) tools/host_device.c tools/host_use.c tools/host_verdict.c tools/libvirt_load.c
 

@@ -112,36 +112,57 @@ static int take_by_sysfs(const struct host *h, const char *bdf, struct error *er
     if (rc == 0 && !is_on(h, bdf, VFIO_PCI))
         rc = -EIO;
     if (rc)
-        return error_set(err, rc, "device %s can't be bound to " VFIO_PCI ": %s%s", bdf,
-                         strerror(-rc),
+        return error_set(err, error_of_kernel(rc), "device %s can't be bound to " VFIO_PCI ": %s%s",
+                         bdf, strerror(-rc),
                          rc == -EACCES || rc == -EPERM ? "; that takes root" : "; see dmesg");
     return 0;
 }
 
+static int write_override(const struct host *h, const char *bdf, const char *driver)
+{
+    char text[sizeof(((struct binding *)NULL)->driver_override) + 1];
+
+    (void)snprintf(text, sizeof(text), "%s\n", driver);
+    return write_device(h, bdf, "driver_override", text);
+}
+
+static int bind_again(const struct host *h, const struct binding *b)
+{
+    char bind[80];
+    int rc;
+
+    (void)snprintf(bind, sizeof(bind), "drivers/%s/bind", b->driver);
+    rc = write_bus(h, bind, b->bdf);
+    if (rc) /* a driver that was loaded anew, or that wants an id first */
+        rc = write_bus(h, "drivers_probe", b->bdf);
+    if (rc == 0 && !is_on(h, b->bdf, b->driver))
+        rc = -ENODEV;
+    return rc;
+}
+
 static int give_by_sysfs(const struct host *h, const struct binding *b, struct error *err)
 {
-    char override[sizeof(b->driver_override) + 1], bind[80];
     struct host_device d;
-    int rc = host_device_read(h, b->bdf, &d, err);
+    int rc = host_device_read(h, b->bdf, &d, err), last;
 
     if (rc)
         return rc;
     if (!strcmp(d.driver, b->driver) && !strcmp(d.driver_override, b->driver_override))
         return 0;
-    (void)snprintf(override, sizeof(override), "%s\n", b->driver_override);
-    rc = write_device(h, b->bdf, "driver_override", override);
-    if (rc == 0 && !strcmp(d.driver, VFIO_PCI))
+    /*
+     * The override that was there comes last: it may name another driver, like vfio-pci for the
+     * next boot. Until then it names the driver that is to have it.
+     */
+    if (strcmp(d.driver, b->driver) != 0)
+        rc = write_override(h, b->bdf, b->driver);
+    if (rc == 0 && !strcmp(d.driver, VFIO_PCI) && strcmp(b->driver, VFIO_PCI) != 0)
         rc = write_device(h, b->bdf, "driver/unbind", b->bdf);
-    if (rc == 0 && b->driver[0] && strcmp(d.driver, b->driver) != 0) {
-        (void)snprintf(bind, sizeof(bind), "drivers/%s/bind", b->driver);
-        rc = write_bus(h, bind, b->bdf);
-        if (rc) /* a driver that was loaded anew, or that wants an id first */
-            rc = write_bus(h, "drivers_probe", b->bdf);
-        if (rc == 0 && !is_on(h, b->bdf, b->driver))
-            rc = -ENODEV;
-    }
+    if (rc == 0 && b->driver[0] && strcmp(d.driver, b->driver) != 0)
+        rc = bind_again(h, b);
+    last = write_override(h, b->bdf, b->driver_override);
+    rc = rc ? rc : last;
     if (rc)
-        return error_set(err, rc,
+        return error_set(err, error_of_kernel(rc),
                          "device %s can't be given back to driver %s: %s; see dmesg, then 'twofold "
                          "devices --restore'",
                          b->bdf, b->driver[0] ? b->driver : "(none)", strerror(-rc));
@@ -150,22 +171,36 @@ static int give_by_sysfs(const struct host *h, const struct binding *b, struct e
 
 /* --- taking and giving back ------------------------------------------------------------- */
 
-/* What the device is on now goes into the record, unless that knows better. */
-static int open_record(struct binding *b, const struct host *h, const struct host_device *d,
+/*
+ * A driver took the device since the record was written: somebody moved it, and what is now counts.
+ * On the record's own driver only an override of ours is left of a holder that was killed.
+ */
+static bool moved_on(const struct binding *b, const struct host_device *d)
+{
+    if (!d->driver[0] || !strcmp(d->driver, VFIO_PCI))
+        return false;
+    return strcmp(d->driver, b->driver) != 0 || (strcmp(d->driver_override, VFIO_PCI) != 0 &&
+                                                 strcmp(d->driver_override, b->driver) != 0);
+}
+
+/* What the device is on now goes into the record, unless that knows better. It is looked at with
+ * the lock held: who had it until a moment ago may have moved it. */
+static int open_record(struct binding *b, const struct host *h, struct host_device *d,
                        struct error *err)
 {
     bool found;
     int rc = bind_record_open(b, h, &found, err);
 
+    if (rc == 0)
+        rc = host_device_read(h, b->bdf, d, err);
     if (rc)
         return rc;
-    if (!found) {
+    if (!found || moved_on(b, d)) {
+        b->libvirt = false;
         (void)snprintf(b->driver, sizeof(b->driver), "%s", d->driver);
         (void)snprintf(b->driver_override, sizeof(b->driver_override), "%s", d->driver_override);
         b->kept = !strcmp(d->driver, VFIO_PCI);
     }
-    if (b->kept) /* only the lock, against others like us */
-        return 0;
     return bind_record_write(b, err);
 }
 
@@ -185,9 +220,21 @@ static int move(struct binding *b, const struct host *h, struct error *err)
     return rc ? rc : take_by_sysfs(h, b->bdf, err);
 }
 
+/* What went wrong after something else went wrong, in one sentence. */
+static void tell_both(struct error *err, const struct error *then)
+{
+    struct error first;
+
+    if (!err)
+        return;
+    first = *err;
+    (void)error_set(err, -EIO, "%.250s; and %.250s", first.text, then->text);
+}
+
 int bind_take(struct binding *b, const struct host *h, const char *bdf, struct error *err)
 {
     struct host_device d;
+    struct error lost;
     int rc = host_device_read(h, bdf, &d, err);
 
     *b = (struct binding){ .record = -1 };
@@ -200,8 +247,8 @@ int bind_take(struct binding *b, const struct host *h, const char *bdf, struct e
     }
     if (strcmp(d.driver, VFIO_PCI) != 0)
         rc = move(b, h, err);
-    if (rc)
-        (void)bind_give_back(b, h, NULL);
+    if (rc && bind_give_back(b, h, &lost))
+        tell_both(err, &lost);
     return rc;
 }
 
@@ -227,12 +274,13 @@ int bind_take_all(struct binding *b, const struct host *h, const char *const bdf
                   struct error *err)
 {
     int rc = bind_check(h, bdf, n, err);
+    struct error lost;
     size_t i;
 
     for (i = 0; rc == 0 && i < n; i++)
         rc = bind_take(&b[i], h, bdf[i], err);
-    if (rc && i > 0)
-        (void)bind_give_back_all(b, i, h, NULL);
+    if (rc && i > 0 && bind_give_back_all(b, i, h, &lost))
+        tell_both(err, &lost);
     return rc;
 }
 
@@ -264,6 +312,11 @@ static enum bind_restored restore_one(const struct host *h, struct binding *b, s
     if (host_device_read(h, b->bdf, &d, err)) {
         bind_record_remove(b, h);
         return BIND_GONE;
+    }
+    if (found && moved_on(b, &d)) {
+        (void)snprintf(b->driver, sizeof(b->driver), "%s", d.driver);
+        bind_record_remove(b, h);
+        return BIND_MOVED;
     }
     /* A record that says nothing: its writer hadn't begun, or had nothing to change. */
     b->kept = !found;

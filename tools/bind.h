@@ -52,6 +52,7 @@ enum bind_restored {
     BIND_RESTORED,
     BIND_HELD,   /* its holder lives */
     BIND_GONE,   /* there is no such device any more; the record was removed */
+    BIND_MOVED,  /* it is on b->driver by somebody else's doing; the record was removed */
     BIND_FAILED, /* see `err` */
 };
 
@@ -66,13 +67,16 @@ int bind_restore(const struct host *h, const char *bdf,
 
 /* --- records (bind_record.c) --- */
 
-/* The folder, made if need be. */
+/* The folder, made if need be: /run/twofold/devices for root, beside the control sockets for
+ * others.
+ */
 int bind_records(const struct host *h, char *buf, size_t size, struct error *err);
 /*
  * Locks the record of b->bdf. *found: it was there already, left by a holder that is gone, and *b
  * was read from it. -EBUSY with the holder's pid in the sentence.
  */
 int bind_record_open(struct binding *b, const struct host *h, bool *found, struct error *err);
+/* Of a device that is kept the holder's pid only. */
 int bind_record_write(const struct binding *b, struct error *err);
 void bind_record_remove(struct binding *b, const struct host *h);
 /* Without removing it. */

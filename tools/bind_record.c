@@ -11,6 +11,31 @@
 #include "vmm/control.h"
 #include "vmm/lock_file.h"
 
+#define MACHINE_DIR "/run/twofold"
+
+/*
+ * Devices are the machine's, so that all sessions of root share a folder, whatever XDG_RUNTIME_DIR
+ * says: what one of them left another one finds. Other users can't bind anything; theirs has locks
+ * only.
+ */
+static int runtime_dir(char *buf, size_t size, struct error *err)
+{
+    struct stat st;
+
+    if (geteuid() != 0)
+        return control_dir(buf, size, err);
+    (void)snprintf(buf, size, MACHINE_DIR);
+    if ((mkdir(MACHINE_DIR, 0700) && errno != EEXIST) || lstat(MACHINE_DIR, &st))
+        return error_set(err, -errno, "the folder of records '%s' can't be made: %s", MACHINE_DIR,
+                         strerror(errno));
+    if (!S_ISDIR(st.st_mode) || st.st_uid != 0 || st.st_mode & 022)
+        return error_set(err, -EPERM,
+                         "'%s' is no folder that only root can write: it would hold the records "
+                         "of devices; remove it",
+                         MACHINE_DIR);
+    return 0;
+}
+
 int bind_records(const struct host *h, char *buf, size_t size, struct error *err)
 {
     char dir[256];
@@ -19,7 +44,7 @@ int bind_records(const struct host *h, char *buf, size_t size, struct error *err
     if (h->records) {
         (void)snprintf(buf, size, "%s", h->records);
     } else {
-        rc = control_dir(dir, sizeof(dir), err);
+        rc = runtime_dir(dir, sizeof(dir), err);
         if (rc)
             return rc;
         (void)snprintf(buf, size, "%s/devices", dir);
@@ -80,6 +105,8 @@ int bind_record_open(struct binding *b, const struct host *h, bool *found, struc
     rc = lock_file(path);
     if (rc == -EWOULDBLOCK) {
         (void)read_record(path, &old, &pid);
+        if (pid <= 0) /* it hasn't written it yet */
+            return error_set(err, -EBUSY, "device %s is in use by another process", b->bdf);
         return error_set(err, -EBUSY, "device %s is in use by process %ld", b->bdf, pid);
     }
     if (rc < 0)
@@ -96,11 +123,13 @@ int bind_record_open(struct binding *b, const struct host *h, bool *found, struc
 int bind_record_write(const struct binding *b, struct error *err)
 {
     char text[256];
-    int n = snprintf(text, sizeof(text), "pid %ld\n%s%s%s%s%s%sby %s\nend\n", (long)getpid(),
-                     b->driver[0] ? "driver " : "", b->driver, b->driver[0] ? "\n" : "",
-                     b->driver_override[0] ? "override " : "", b->driver_override,
-                     b->driver_override[0] ? "\n" : "", b->libvirt ? "libvirt" : "sysfs");
+    int n = snprintf(text, sizeof(text), "pid %ld\n", (long)getpid());
 
+    if (!b->kept) /* else there is nothing to give back, and no end of a record */
+        n += snprintf(text + n, sizeof(text) - (size_t)n, "%s%s%s%s%s%sby %s\nend\n",
+                      b->driver[0] ? "driver " : "", b->driver, b->driver[0] ? "\n" : "",
+                      b->driver_override[0] ? "override " : "", b->driver_override,
+                      b->driver_override[0] ? "\n" : "", b->libvirt ? "libvirt" : "sysfs");
     if (pwrite(b->record, text, (size_t)n, 0) == n && ftruncate(b->record, n) == 0)
         return 0;
     return error_set(err, -EIO, "the record of device %s can't be written: %s", b->bdf,

@@ -152,6 +152,9 @@ static void on_record(void *ctx, enum bind_restored what, const struct binding *
     case BIND_GONE:
         printf("%s: is there no more; its record was removed\n", b->bdf);
         break;
+    case BIND_MOVED:
+        printf("%s: somebody gave it to driver %s; its record was removed\n", b->bdf, b->driver);
+        break;
     case BIND_FAILED:
         r->status = command_fail(STATUS_FAILED, "devices: %s", why->text);
         break;

@@ -181,6 +181,9 @@ static int show_apart(const struct isolate_options *o, const sigset_t *end, cons
 
         if (pid == child)
             break;
+        if (pid < 0 && errno != EINTR)
+            return command_fail(STATUS_FAILED, "isolate: can't wait for the process: %s",
+                                strerror(errno));
         if (sigwaitinfo(&set, &info) > 0 && info.si_signo != SIGCHLD)
             (void)kill(child, SIGKILL);
     }
@@ -215,9 +218,14 @@ static int with_device(const struct isolate_options *o)
 static int check(struct isolate_options *o, const char *kernel)
 {
     bool guest = !o->bdf[0] || o->vm;
+    struct host_device device;
+    struct error err;
 
     if (o->vm && !o->bdf[0])
         return command_fail(STATUS_USAGE, "isolate: --vm is for --device; without that it is a VM");
+    /* Before a VM says it, whose status is its own. */
+    if (o->vm && host_device_read(&host_machine, o->bdf, &device, &err))
+        return command_fail(STATUS_USAGE, "isolate: %s", err.text);
     if (kernel && !guest)
         return command_fail(STATUS_USAGE, "isolate: --kernel: no guest runs without --vm");
     if (kernel && access(kernel, R_OK))

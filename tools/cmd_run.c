@@ -293,6 +293,17 @@ static int report(const struct vm_config *cfg, const struct vm_result *r)
                         r->why);
 }
 
+/* The status of a VM that is over: `code` of what happened until it ran, `why` its sentence. */
+static int over(const struct vm_config *cfg, int code, const struct error *why,
+                const struct vm_result *r)
+{
+    if (code == -EINTR) /* while its memory was populated */
+        return command_fail(STATUS_ENDED, "VM '%s' was %s", cfg->name, why->text);
+    if (code)
+        return command_fail(command_status(code), "%s", why->text);
+    return report(cfg, r);
+}
+
 static int run_vm(const struct vm_config *cfg)
 {
     struct control *control = NULL;
@@ -300,7 +311,7 @@ static int run_vm(const struct vm_config *cfg)
     struct run_taken taken = { .count = 0 };
     struct vm *vm = NULL;
     struct error err = { "" }, lost;
-    int code;
+    int code, status;
 
     code = vfio_check(&cfg->devices, cfg->mem_bytes, &err);
     if (!code)
@@ -318,13 +329,11 @@ static int run_vm(const struct vm_config *cfg)
         vm_wait(vm, &result);
     control_destroy(control);
     vm_destroy(vm);
-    if (run_devices_give_back(&taken, &lost))
-        (void)command_fail(STATUS_FAILED, "%s", lost.text);
-    if (code == -EINTR) /* while its memory was populated */
-        return command_fail(STATUS_ENDED, "VM '%s' was %s", cfg->name, err.text);
-    if (code)
-        return command_fail(command_status(code), "%s", err.text);
-    return report(cfg, &result);
+    status = run_devices_give_back(&taken, &lost) ? STATUS_FAILED : STATUS_OK;
+    if (status)
+        (void)command_fail(status, "%s", lost.text);
+    code = over(cfg, code, &err, &result);
+    return code == STATUS_OK ? status : code;
 }
 
 static int open_trace(struct run_options *o)

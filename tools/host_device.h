@@ -16,7 +16,7 @@
 /* Where the machine is looked at and changed; unit tests have one of their own in a folder. */
 struct host {
     const char *sys, *proc; /* "/sys", "/proc" */
-    const char *records;    /* folder of records; NULL: below the one of control sockets */
+    const char *records;    /* folder of records; NULL: see bind_records() */
     const char *libvirt;    /* folder of its daemon's sockets; NULL: not asked */
     /* Writes `text` to an attribute of sysfs. 0 or -errno. */
     int (*write)(void *ctx, const char *path, const char *text);

@@ -23,6 +23,33 @@ static bool below(const char *path, const char *bdf)
     return false;
 }
 
+/*
+ * NVMe with several paths to a disk: it stands below its subsystem, which is a virtual device with
+ * links to its controllers.
+ */
+static bool subsystem_is_on(const char *real, const char *bdf)
+{
+    static const char marker[] = "/nvme-subsystem/";
+    const char *at = strstr(real, marker);
+    char dir[PATH_MAX], sub[PATH_MAX + 300], controller[PATH_MAX];
+    bool found = false;
+    DIR *links;
+
+    if (!at)
+        return false;
+    at += sizeof(marker) - 1;
+    (void)snprintf(dir, sizeof(dir), "%.*s", (int)(at - real + (ssize_t)strcspn(at, "/")), real);
+    links = opendir(dir);
+    for (struct dirent *e; links && !found && (e = readdir(links)) != NULL;) {
+        (void)snprintf(sub, sizeof(sub), "%s/%s", dir, e->d_name);
+        found =
+            !strncmp(e->d_name, "nvme", 4) && realpath(sub, controller) && below(controller, bdf);
+    }
+    if (links)
+        closedir(links);
+    return found;
+}
+
 /* Whether the block device of that sysfs folder lies on the PCI device, itself or by those it is
  * made of (device mapper, RAID). */
 static bool block_is_on(const char *dir, const char *bdf, int depth)
@@ -33,8 +60,11 @@ static bool block_is_on(const char *dir, const char *bdf, int depth)
 
     if (depth == STACK_MAX || !realpath(dir, real))
         return false;
-    if (below(real, bdf))
+    if (below(real, bdf) || subsystem_is_on(real, bdf))
         return true;
+    (void)snprintf(sub, sizeof(sub), "%s/partition", real);
+    if (access(sub, F_OK) == 0) /* what a RAID is made of stands at the whole of it */
+        *strrchr(real, '/') = '\0';
     (void)snprintf(sub, sizeof(sub), "%s/slaves", real);
     slaves = opendir(sub);
     for (struct dirent *e; slaves && !found && (e = readdir(slaves)) != NULL;) {
@@ -64,12 +94,63 @@ static bool node_is_on(const struct host *h, const char *node, const char *bdf)
            number_is_on(h, major(st.st_rdev), minor(st.st_rdev), bdf);
 }
 
+/* Whether one of the block devices that are in a folder of sysfs lies on the PCI device. */
+static bool any_is_on(const char *dir, const char *bdf)
+{
+    char path[PATH_MAX + 300];
+    bool found = false;
+    DIR *blocks = opendir(dir);
+
+    for (struct dirent *e; blocks && !found && (e = readdir(blocks)) != NULL;) {
+        (void)snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+        found = e->d_name[0] != '.' && block_is_on(path, bdf, 0);
+    }
+    if (blocks)
+        closedir(blocks);
+    return found;
+}
+
+/* A btrfs that is mounted anywhere lists all its disks; mountinfo names one of them. */
+static bool holds_btrfs(const struct host *h, struct host_device *d)
+{
+    char dir[PATH_MAX], devices[PATH_MAX + 300];
+    bool found = false;
+    DIR *all;
+
+    (void)snprintf(dir, sizeof(dir), "%s/fs/btrfs", h->sys);
+    all = opendir(dir);
+    for (struct dirent *e; all && !found && (e = readdir(all)) != NULL;) {
+        (void)snprintf(devices, sizeof(devices), "%s/%s/devices", dir, e->d_name);
+        found = e->d_name[0] != '.' && any_is_on(devices, d->bdf);
+    }
+    if (all)
+        closedir(all);
+    if (found)
+        (void)snprintf(d->use, sizeof(d->use), "holds a part of a mounted btrfs");
+    return found;
+}
+
+/* File systems over disks that sysfs doesn't name. */
+static bool is_pool(const char *type)
+{
+    return !strcmp(type, "zfs") || !strcmp(type, "bcachefs");
+}
+
+/* Any disk may be of the pool: mass storage (class 01) that has one. */
+static bool has_disks(const struct host *h, const struct host_device *d)
+{
+    char path[PATH_MAX];
+
+    (void)snprintf(path, sizeof(path), "%s/class/block", h->sys);
+    return d->class_code >> 16 == 0x01 && any_is_on(path, d->bdf);
+}
+
 /* Lines of mountinfo (proc(5)): ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS... - TYPE SOURCE. */
 static bool holds_mount(const struct host *h, struct host_device *d)
 {
-    char path[PATH_MAX], line[4096], point[256], source[256];
+    char path[PATH_MAX], line[4096], point[256], type[64], source[256];
+    bool found = false, pool = false;
     unsigned major_, minor_;
-    bool found = false;
     FILE *f;
 
     (void)snprintf(path, sizeof(path), "%s/self/mountinfo", h->proc);
@@ -79,14 +160,20 @@ static bool holds_mount(const struct host *h, struct host_device *d)
 
         if (sscanf(line, "%*d %*d %u:%u %*s %255s", &major_, &minor_, point) != 3)
             continue;
-        if (!dash || sscanf(dash, " - %*s %255s", source) != 1)
-            source[0] = '\0';
+        if (!dash || sscanf(dash, " - %63s %255s", type, source) != 2)
+            type[0] = source[0] = '\0';
         /* A file system over several disks has no number of a disk: its source names one. */
         found = major_ ? number_is_on(h, major_, minor_, d->bdf) : node_is_on(h, source, d->bdf);
+        pool = !found && major_ == 0 && is_pool(type) && has_disks(h, d);
+        found = found || pool;
     }
     if (f)
         (void)fclose(f);
-    if (found)
+    if (pool)
+        (void)snprintf(d->use, sizeof(d->use),
+                       "may hold a part of %.30s (which disks a %.8s is on isn't known)", point,
+                       type);
+    else if (found)
         (void)snprintf(d->use, sizeof(d->use), "holds the file system of %.60s", point);
     return found;
 }
@@ -149,6 +236,6 @@ static bool holds_network(const struct host *h, struct host_device *d)
 void host_device_use(const struct host *h, struct host_device *d)
 {
     d->use[0] = '\0';
-    if (!holds_mount(h, d) && !holds_swap(h, d))
+    if (!holds_mount(h, d) && !holds_btrfs(h, d) && !holds_swap(h, d))
         (void)holds_network(h, d);
 }

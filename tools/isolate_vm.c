@@ -151,13 +151,13 @@ static int spawn(struct console *c, const char *const argv[], struct error *err)
     return error_set(err, -errno, "no process for the VM: %s", strerror(errno));
 }
 
-static int wait_for(pid_t pid)
+/* 0 with *status, or -errno. */
+static int wait_for(pid_t pid, int *status)
 {
-    int status = 0;
-
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    return status;
+    while (waitpid(pid, status, 0) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return 0;
 }
 
 /* What the end of the program means. A small status is the guest's word that not all was as it
@@ -182,7 +182,7 @@ int isolate_collect(const struct isolate_program *program, struct isolate_report
                     struct error *err)
 {
     struct console *c = calloc(1, sizeof(*c));
-    int rc, status;
+    int rc, code, status = 0;
 
     if (!c)
         return error_set(err, -ENOMEM, "out of memory");
@@ -194,7 +194,9 @@ int isolate_collect(const struct isolate_program *program, struct isolate_report
         (void)close(c->fd);
         if (rc < 0)
             (void)kill(c->pid, SIGTERM);
-        status = wait_for(c->pid);
+        code = wait_for(c->pid, &status);
+        if (rc == 0 && code < 0)
+            rc = error_set(err, code, "can't wait for the VM: %s", strerror(-code));
         if (rc == 0)
             rc = judge(c, status, err);
         if (rc < 0)

@@ -186,6 +186,9 @@ int main(int argc, char **argv)
         return STATUS_FAILED;
     /* A reader that is gone is an error of write(), not a death. */
     (void)signal(SIGPIPE, SIG_IGN);
+    /* Ignored by who started us, and inherited: children would be gone before they are waited for.
+     */
+    (void)signal(SIGCHLD, SIG_DFL);
     opterr = 0;
     status = dispatch(argc, argv);
     if ((fflush(stdout) || ferror(stdout)) && status == STATUS_OK) {

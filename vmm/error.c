@@ -17,3 +17,18 @@ int error_set(struct error *err, int code, const char *fmt, ...)
     va_end(ap);
     return code;
 }
+
+int error_of_kernel(int code)
+{
+    switch (code) {
+    case -EINVAL:
+    case -ENOEXEC:
+    case -E2BIG:
+    case -EFBIG:
+    case -ERANGE:
+    case -ENAMETOOLONG:
+        return -EIO;
+    default:
+        return code;
+    }
+}

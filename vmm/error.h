@@ -18,4 +18,10 @@ struct error {
 int error_set(struct error *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/*
+ * What the kernel said of a call whose arguments are ours, as a code to return: -EINVAL and the
+ * like, which would blame what the user asked for, become -EIO. `code` is a negative errno.
+ */
+int error_of_kernel(int code);
+
 #endif

@@ -33,7 +33,8 @@ int vfio_bars_read(struct vfio_device *dev, uint64_t size[PCI_BARS], struct erro
     for (unsigned i = 0; i < PCI_BARS; i++) {
         rc = region_read(dev, VFIO_PCI_BAR0_REGION_INDEX + i, &r);
         if (rc < 0)
-            return error_set(err, rc, "--vfio %s: BAR %u: %s", dev->bdf.name, i, strerror(-rc));
+            return error_set(err, error_of_kernel(rc), "--vfio %s: BAR %u: %s", dev->bdf.name, i,
+                             strerror(-rc));
         size[i] = r.info.size;
         dev->bar[i].region = r.info.offset;
     }

@@ -163,11 +163,12 @@ static int device_open(struct vfio_device *dev, struct error *err)
 
     dev->fd = ioctl(dev->group->fd, VFIO_GROUP_GET_DEVICE_FD, dev->bdf.name);
     if (dev->fd < 0)
-        return error_set(err, -errno, "--vfio %s: VFIO doesn't give it: %s", dev->bdf.name,
-                         strerror(errno));
+        return error_set(err, error_of_kernel(-errno), "--vfio %s: VFIO doesn't give it: %s",
+                         dev->bdf.name, strerror(errno));
     if (ioctl(dev->fd, VFIO_DEVICE_GET_INFO, &info) < 0 ||
         ioctl(dev->fd, VFIO_DEVICE_GET_REGION_INFO, &region) < 0)
-        return error_set(err, -errno, "--vfio %s: %s", dev->bdf.name, strerror(errno));
+        return error_set(err, error_of_kernel(-errno), "--vfio %s: %s", dev->bdf.name,
+                         strerror(errno));
     if (!(info.flags & VFIO_DEVICE_FLAGS_PCI) || region.size < VFIO_CONFIG_BYTES)
         return error_set(err, -ENOTSUP, "--vfio %s: VFIO has no PCI config space of it",
                          dev->bdf.name);
@@ -176,8 +177,8 @@ static int device_open(struct vfio_device *dev, struct error *err)
     dev->config_region = region.offset;
     /* Fails when the device doesn't come back: what is then read of it tells. */
     if (dev->resets && ioctl(dev->fd, VFIO_DEVICE_RESET) < 0)
-        return error_set(err, -errno, "--vfio %s: its reset failed: %s", dev->bdf.name,
-                         strerror(errno));
+        return error_set(err, error_of_kernel(-errno), "--vfio %s: its reset failed: %s",
+                         dev->bdf.name, strerror(errno));
     return 0;
 }
 

@@ -180,7 +180,7 @@ static int map_one(struct vfio_container *c, struct memory *mem, struct vfio_spa
         int code = -errno;
 
         (void)memory_unpin(mem, gpa(s.first));
-        return error_set(err, code,
+        return error_set(err, error_of_kernel(code),
                          "--vfio: guest memory from 0x%" PRIx64 " to 0x%" PRIx64
                          " can't be mapped for the device: %s",
                          s.first, s.last, strerror(-code));

@@ -174,7 +174,7 @@ static int group_open_failed(unsigned number, int code, struct error *err)
         why = "permission denied: be root, or give this user the file";
     if (code == -ENOENT)
         why = "it is not there: load the module vfio-pci";
-    return error_set(err, code, "/dev/vfio/%u: %s", number, why);
+    return error_set(err, error_of_kernel(code), "/dev/vfio/%u: %s", number, why);
 }
 
 int vfio_group_open(struct vfio_group *g, unsigned number, struct error *err)
@@ -201,8 +201,8 @@ int vfio_container_open(struct vfio_container *c, struct error *err)
 {
     c->fd = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
     if (c->fd < 0)
-        return error_set(err, -errno, "/dev/vfio/vfio: %s: load the module vfio-pci",
-                         strerror(errno));
+        return error_set(err, error_of_kernel(-errno),
+                         "/dev/vfio/vfio: %s: load the module vfio-pci", strerror(errno));
     if (ioctl(c->fd, VFIO_GET_API_VERSION) == VFIO_API_VERSION &&
         ioctl(c->fd, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) > 0)
         return 0;
@@ -230,7 +230,7 @@ static int info_read(struct vfio_container *c, struct error *err)
     } u = { .info = { .argsz = sizeof(u) } };
 
     if (ioctl(c->fd, VFIO_IOMMU_GET_INFO, &u.info) < 0)
-        return error_set(err, -errno, "VFIO_IOMMU_GET_INFO: %s", strerror(errno));
+        return error_set(err, error_of_kernel(-errno), "VFIO_IOMMU_GET_INFO: %s", strerror(errno));
     if (u.info.flags & VFIO_IOMMU_INFO_PGSIZES && !(u.info.iova_pgsizes & 4096))
         return error_set(err, -ENOTSUP, "this IOMMU has no pages of 4 KiB");
     if (!(u.info.flags & VFIO_IOMMU_INFO_CAPS))
@@ -254,14 +254,14 @@ int vfio_container_join(struct vfio_container *c, struct vfio_group *g, bool fir
                         struct error *err)
 {
     if (ioctl(g->fd, VFIO_GROUP_SET_CONTAINER, &c->fd) < 0)
-        return error_set(err, -errno, "VFIO group %u can't join the others: %s", g->number,
-                         strerror(errno));
+        return error_set(err, error_of_kernel(-errno), "VFIO group %u can't join the others: %s",
+                         g->number, strerror(errno));
     g->container = c;
     if (!first)
         return 0;
     if (ioctl(c->fd, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
-        return error_set(err, -errno, "VFIO group %u: the IOMMU refuses: %s%s", g->number,
-                         strerror(errno),
+        return error_set(err, error_of_kernel(-errno), "VFIO group %u: the IOMMU refuses: %s%s",
+                         g->number, strerror(errno),
                          errno == EPERM ? ": it can't remap interrupts (the kernel log says so); "
                                           "vfio_iommu_type1 has allow_unsafe_interrupts=1 for that"
                                         : "");

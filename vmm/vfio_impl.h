@@ -67,11 +67,12 @@ struct vfio_device {
     /* vfio_irq.c */
     enum pci_interrupts armed; /* what VFIO is told to tell us */
     unsigned armed_vectors;
+    unsigned refused; /* so many vectors there were not; 0: not known */
     struct vfio_vector *vector;
     unsigned vectors;
     int intx_fd, unmask_fd;
-    unsigned intx_gsi; /* as pci_add() wired the pin; the guest may write what it likes there */
-    bool complained;   /* of interrupts; once is enough */
+    unsigned intx_gsi;  /* as pci_add() wired the pin; the guest may write what it likes there */
+    bool complained[4]; /* of a kind of interrupts (enum pci_interrupts); once is enough */
 };
 
 /* --- vfio.c --- */

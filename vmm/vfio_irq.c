@@ -21,12 +21,14 @@
 
 #include "vmm/terminal.h"
 
-static void complain(struct vfio_device *dev, const char *what, int rc)
+static void complain(struct vfio_device *dev, enum pci_interrupts kind, const char *what, int rc)
 {
-    if (!dev->complained)
-        terminal_message("%s: %s: %s; its interrupts don't reach the guest", dev->bdf.name, what,
-                         strerror(-rc));
-    dev->complained = true;
+    static const char *const name[] = { "no interrupts", "INTx", "MSI", "MSI-X" };
+
+    if (!dev->complained[kind])
+        terminal_message("%s: %s: %s: %s; not all of these reach the guest", dev->bdf.name,
+                         name[kind], what, strerror(-rc));
+    dev->complained[kind] = true;
 }
 
 /* --- what VFIO is told ---------------------------------------------------------------------------
@@ -156,12 +158,17 @@ static void wire(struct vfio_vector *v, const struct msi_message *message)
 
 static int vector_make(struct vfio_vector *v)
 {
-    int rc = irq_routes_take(v->dev->vfio->routes, &v->gsi, NULL);
+    int rc;
 
-    if (rc < 0)
-        return rc;
     v->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    return v->fd < 0 ? -errno : 0;
+    if (v->fd < 0)
+        return -errno;
+    rc = irq_routes_take(v->dev->vfio->routes, &v->gsi, NULL);
+    if (rc < 0) {
+        (void)close(v->fd);
+        v->fd = -1;
+    }
+    return rc;
 }
 
 /* --- a kind
@@ -180,7 +187,7 @@ static void disarm(struct vfio_device *dev)
         (void)taken(dev->vector[i].fd); /* of before: nobody's any more */
     }
     dev->armed = PCI_NONE;
-    dev->armed_vectors = 0;
+    dev->armed_vectors = dev->refused = 0;
 }
 
 static void arm_intx(struct vfio_device *dev)
@@ -195,7 +202,7 @@ static void arm_intx(struct vfio_device *dev)
     if (rc == 0)
         rc = irqfd(dev, dev->intx_fd, dev->intx_gsi, dev->unmask_fd, 0);
     if (rc < 0) {
-        complain(dev, "KVM takes no level-triggered eventfd", rc);
+        complain(dev, PCI_INTX, "KVM takes no level-triggered eventfd", rc);
         return;
     }
     dev->armed = PCI_INTX;
@@ -205,18 +212,15 @@ static void arm_intx(struct vfio_device *dev)
     if (rc == 0)
         return;
     disarm(dev);
-    complain(dev, "INTx can't be used", rc);
+    complain(dev, PCI_INTX, "VFIO doesn't give it", rc);
 }
 
-/* So that VFIO tells of the first `count` vectors. It can't add some: all go, and come again. */
-static void arm_vectors(struct vfio_device *dev, enum pci_interrupts kind, unsigned count)
+/* VFIO is told of the first `count` vectors, which it isn't told of any. 0 or -errno. */
+static int try_vectors(struct vfio_device *dev, enum pci_interrupts kind, unsigned count)
 {
     int *fds = calloc(count, sizeof(*fds));
     int rc = fds ? 0 : -ENOMEM;
 
-    if (dev->armed != PCI_NONE)
-        (void)set_irqs(dev, dev->armed, VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0);
-    dev->armed = PCI_NONE;
     for (unsigned i = 0; i < count && rc == 0; i++) {
         if (dev->vector[i].fd < 0)
             rc = vector_make(&dev->vector[i]);
@@ -225,13 +229,38 @@ static void arm_vectors(struct vfio_device *dev, enum pci_interrupts kind, unsig
     if (rc == 0)
         rc = set_irqs(dev, kind, VFIO_IRQ_SET_ACTION_TRIGGER, fds, count);
     free(fds);
-    if (rc < 0) {
-        disarm(dev);
-        complain(dev, kind == PCI_MSI ? "MSI can't be used" : "MSI-X can't be used", rc);
-        return;
+    if (rc == 0) {
+        dev->armed = kind;
+        dev->armed_vectors = count;
     }
-    dev->armed = kind;
-    dev->armed_vectors = count;
+    return rc;
+}
+
+/*
+ * So that VFIO tells of the first `need` vectors, better of `wish`. It can't add some: all go, and
+ * come again, and where this machine has no more interrupts those of before do.
+ */
+static void arm_vectors(struct vfio_device *dev, enum pci_interrupts kind, unsigned need,
+                        unsigned wish)
+{
+    unsigned before = dev->armed == kind ? dev->armed_vectors : 0;
+    int rc;
+
+    if (dev->armed != PCI_NONE)
+        (void)set_irqs(dev, dev->armed, VFIO_IRQ_SET_ACTION_TRIGGER, NULL, 0);
+    dev->armed = PCI_NONE;
+    rc = try_vectors(dev, kind, wish);
+    if (rc < 0 && need < wish)
+        rc = try_vectors(dev, kind, need);
+    if (rc == 0)
+        return;
+    if (before > 0 && try_vectors(dev, kind, before) == 0) {
+        complain(dev, kind, "VFIO gives no more vectors than before", rc);
+    } else {
+        disarm(dev);
+        complain(dev, kind, "VFIO doesn't give it", rc);
+    }
+    dev->refused = need;
 }
 
 static void follow_vectors(struct vfio_device *dev, enum pci_interrupts kind, unsigned vector)
@@ -243,10 +272,13 @@ static void follow_vectors(struct vfio_device *dev, enum pci_interrupts kind, un
     for (unsigned i = first; i < end && i < all; i++)
         if (i >= need && pci_message(&dev->f, i, &m))
             need = i + 1;
-    if (need > dev->armed_vectors) {
+    if (need > dev->armed_vectors && (dev->refused == 0 || need < dev->refused)) {
         /* More than is asked for: guests unmask one after the other. */
-        need = need < 2 * dev->armed_vectors ? 2 * dev->armed_vectors : need;
-        arm_vectors(dev, kind, need < all ? need : all);
+        unsigned wish = need < 2 * dev->armed_vectors ? 2 * dev->armed_vectors : need;
+
+        arm_vectors(dev, kind, need, wish < all ? wish : all);
+        first = 0; /* those that are new are nobody's yet, and disarm() left none wired */
+        end = all;
     }
     for (unsigned i = first; i < end && i < dev->armed_vectors; i++) {
         if (pci_message(&dev->f, i, &m)) {
@@ -277,16 +309,17 @@ void vfio_irq_follow(void *opaque, unsigned vector)
 
 int vfio_irq_create(struct vfio_device *dev, struct error *err)
 {
-    unsigned msix = 0;
+    unsigned msix = 0, vectors;
 
     if (dev->f.msix_cap)
         msix = (dev->f.config[dev->f.msix_cap + PCI_MSIX_FLAGS] |
                 (unsigned)dev->f.config[dev->f.msix_cap + PCI_MSIX_FLAGS + 1] << 8) &
                PCI_MSIX_FLAGS_QSIZE;
-    dev->vectors = dev->f.msix_cap ? msix + 1 : 1;
-    dev->vector = calloc(dev->vectors, sizeof(*dev->vector));
+    vectors = dev->f.msix_cap ? msix + 1 : 1;
+    dev->vector = calloc(vectors, sizeof(*dev->vector));
     if (!dev->vector)
         return error_set(err, -ENOMEM, "no memory for the vectors of %s", dev->bdf.name);
+    dev->vectors = vectors; /* as long as there are none, none are taken down */
     for (unsigned i = 0; i < dev->vectors; i++)
         dev->vector[i] = (struct vfio_vector){ .dev = dev, .number = i, .fd = -1 };
     return 0;

@@ -25,6 +25,11 @@ teardown() {
     done
 }
 
+# The folder of records of devices: root's is the machine's.
+records() {
+    if ((EUID == 0)); then echo /run/twofold/devices; else echo "$XDG_RUNTIME_DIR/twofold/devices"; fi
+}
+
 need_kvm() {
     [[ -r /dev/kvm && -w /dev/kvm ]] || skip "skipped: no /dev/kvm that this user may open"
 }

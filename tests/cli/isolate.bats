@@ -30,12 +30,13 @@ wrong() {
 
 @test "isolate: a device that is not there, one without an IOMMU" {
     wrong "no PCI device ffff:ff:1f.7" --device ffff:ff:1f.7
+    wrong "no PCI device ffff:ff:1f.7" --vm --device ffff:ff:1f.7
     local bdf
     bdf=$(tf devices --json | json '([x["bdf"] for x in d if x["group"] is None and not x["bridge"]] + [""])[0]')
     [[ $bdf ]] || skip "skipped: no PCI device without an IOMMU here"
     run --separate-stderr tf isolate --device "$bdf"
     refused 1 && [[ $stderr == *"no IOMMU"* ]]
-    [[ -z $(ls "$XDG_RUNTIME_DIR/twofold/devices") ]]
+    [[ ! -e $(records)/$bdf ]]
 }
 
 @test "isolate: a program alone asks for the guest" {
@@ -49,4 +50,12 @@ wrong() {
     need_kvm
     run --separate-stderr tf isolate --kernel "$KERNELS/pvh64.elf"
     [[ $status -eq 1 && $output != *"isolated:"* && $stderr == *"isolate"* ]]
+}
+
+# Who starts us may ignore the ends of children, and we would inherit that.
+@test "isolate: what became of the VM is known where SIGCHLD was ignored" {
+    need_kvm
+    # shellcheck disable=SC2016 # that shell expands it
+    run --separate-stderr timeout 60 bash -c 'trap "" CHLD; exec "$0" isolate --kernel "$1"' "$TWOFOLD" "$KERNELS/pvh64.elf"
+    [[ $status -eq 1 && $stderr == *"ended with status 1 "* ]]
 }

@@ -147,7 +147,7 @@ static int kernel_write(void *ctx, const char *path, const char *text)
     int rc = -ENOENT;
 
     if (f->deny && ends(path, f->deny))
-        return -EACCES;
+        return f->deny_code ? f->deny_code : -EACCES;
     if (at)
         (void)sscanf(at, "/devices/%19[^/]", bdf);
     if (ends(path, "/driver_override")) {
@@ -220,4 +220,26 @@ void fake_host_destroy(struct fake_host *f)
 {
     (void)nftw(f->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     free(f);
+}
+
+int fake_machine_start(void **state)
+{
+    struct fake_host *f = fake_host_create();
+
+    if (!f)
+        return -1;
+    *state = f;
+    fake_device(f, "", NIC, 0x020000, "e1000e", 1);
+    fake_device(f, "", ALONE, 0x00ff00, "", 2);
+    fake_device(f, "", PORT, 0x060400, "pcieport", 3);
+    fake_device(f, PORT, DISK, 0x010601, "ahci", 3);
+    fake_device(f, PORT, SISTER, 0x0c0500, "", 3);
+    fake_device(f, "", OUTSIDE, 0x020000, "e1000e", -1);
+    return 0;
+}
+
+int fake_machine_stop(void **state)
+{
+    fake_host_destroy(*state);
+    return 0;
 }

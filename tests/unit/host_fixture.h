@@ -13,6 +13,7 @@ struct fake_host {
     bool no_module;       /* vfio-pci can't be loaded */
     bool refuse_bind;     /* vfio-pci's probe fails */
     const char *deny;     /* writes to paths that end so are refused */
+    int deny_code;        /* with this; 0: -EACCES */
     int writes;           /* that got through */
     int die_after_writes; /* SIGKILL to ourselves after so many; 0: never */
 };
@@ -35,5 +36,17 @@ void fake_set_driver(struct fake_host *f, const char *bdf, const char *driver);
 
 /* The driver of a device now; "" for none. */
 const char *fake_driver(struct fake_host *f, const char *bdf);
+
+#define NIC     "0000:00:03.0"
+#define ALONE   "0000:00:04.0"
+#define DISK    "0000:02:00.0"
+#define SISTER  "0000:02:00.1"
+#define PORT    "0000:00:1c.0"
+#define OUTSIDE "0000:00:05.0"
+
+/* cmocka's setup and teardown. A NIC alone in its group, a device without a driver, two functions
+ * behind a port in one group, one device that no IOMMU stands before. */
+int fake_machine_start(void **state);
+int fake_machine_stop(void **state);
 
 #endif

@@ -16,8 +16,6 @@
 #include "tests/unit/host_fixture.h"
 #include "tools/bind.h"
 
-#define NIC "0000:00:03.0"
-
 static struct fake_libvirt *libvirt;
 static char sockets[100];
 

@@ -46,6 +46,14 @@ static void nobody_wants_the_text(void **state)
     assert_int_equal(error_set(NULL, -EPERM, "dropped"), -EPERM);
 }
 
+static void the_kernel_blames_no_user(void **state)
+{
+    (void)state;
+    assert_int_equal(error_of_kernel(-EINVAL), -EIO);
+    assert_int_equal(error_of_kernel(-E2BIG), -EIO);
+    assert_int_equal(error_of_kernel(-EPERM), -EPERM);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -53,6 +61,7 @@ int main(void)
         cmocka_unit_test(success_becomes_an_error),
         cmocka_unit_test(long_text_is_cut),
         cmocka_unit_test(nobody_wants_the_text),
+        cmocka_unit_test(the_kernel_blames_no_user),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
