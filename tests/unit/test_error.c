@@ -57,10 +57,8 @@ static void the_kernel_blames_no_user(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(code_is_returned),
-        cmocka_unit_test(success_becomes_an_error),
-        cmocka_unit_test(long_text_is_cut),
-        cmocka_unit_test(nobody_wants_the_text),
+        cmocka_unit_test(code_is_returned),          cmocka_unit_test(success_becomes_an_error),
+        cmocka_unit_test(long_text_is_cut),          cmocka_unit_test(nobody_wants_the_text),
         cmocka_unit_test(the_kernel_blames_no_user),
     };
 
