@@ -82,10 +82,24 @@ static inline struct chase_node *chase_walk(struct chase_node *node, uint64_t st
 }
 
 /*
+ * How many accesses come before the timed ones of a round: other runners took lines from the
+ * caches, and a last-level cache that guards itself against streams takes several cycles to have
+ * them all again.
+ */
+static inline uint64_t chase_untimed(uint64_t pages)
+{
+    uint64_t cycles = 8, most = 500000;
+
+    while (cycles > 1 && cycles * pages > most)
+        cycles--;
+    return cycles * pages;
+}
+
+/*
  * A runner's talk, a line each, on its stdin and stdout:
  *   -> ready pages=N page=BYTES gva=0xADDR accesses=N tsc_hz=N
  *                        once its chain is built; page: the leaf it asked for
- *   <- go                one round: a cycle that is not timed, so that the caches have what the
+ *   <- go                one round: chase_untimed() accesses, so that the caches have what the
  *                        chain needs, whoever ran before; then the accesses that are
  *   -> round cycles=N accesses=N
  *   <- quit, or the end of its input (Ctrl-D where that is a terminal's): it exits with 0

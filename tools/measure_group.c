@@ -8,6 +8,7 @@
 
 #include "tools/measure_impl.h"
 #include "vmm/clock.h"
+#include "guest/chase.h"
 #include "vmm/hugepages.h"
 
 #define SECOND     UINT64_C(1000000000)
@@ -79,13 +80,13 @@ static void start(struct measure_run *m, struct measure_unit *u, struct runner *
 }
 
 /*
- * Events since `before`, which was read ahead of the round's "go": so the cycle that each round of
+ * Events since `before`, which was read ahead of the round's "go": so what each round of
  * a chase begins with, and does not time, is among them.
  */
 static void count(struct measure_unit *u, const double before[MEASURE_COUNTERS],
                   const struct runner *r, uint64_t accesses)
 {
-    uint64_t untimed = u->load ? 0 : r->pages;
+    uint64_t untimed = u->load ? 0 : chase_untimed(r->pages);
 
     for (size_t i = 0; i < MEASURE_COUNTERS; i++) {
         double now = measure_counter_read(r->counter[i]);
