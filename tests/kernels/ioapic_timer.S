@@ -86,17 +86,7 @@ check_madt:
 	ret
 
 	.data
-	.balign 8
-gdt:
-	.quad 0
-	.quad 0x00cf9b000000ffff	/* flat code */
-	.quad 0x00cf93000000ffff	/* flat data */
-gdt_pointer:
-	.word 23
-	.long gdt
-idt_pointer:
-	.word 256 * 8 - 1
-	.long idt
+	FLAT_TABLES
 
 	.bss
 ticks:	.skip 4

@@ -121,17 +121,7 @@ irq4:
 	jmp idle
 
 	.data
-	.balign 8
-gdt:
-	.quad 0
-	.quad 0x00cf9b000000ffff	/* flat code */
-	.quad 0x00cf93000000ffff	/* flat data */
-gdt_pointer:
-	.word 23
-	.long gdt
-idt_pointer:
-	.word 256 * 8 - 1
-	.long idt
+	FLAT_TABLES
 pic_steps:				/* port, value: vectors from 0x20 on, only IRQ 4 open */
 	.byte 0x20, 0x11, 0xa0, 0x11, 0x21, 0x20, 0xa1, 0x28
 	.byte 0x21, 0x04, 0xa1, 0x02, 0x21, 0x01, 0xa1, 0x01

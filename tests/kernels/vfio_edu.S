@@ -441,17 +441,7 @@ on_intx:
 	iret
 
 	.data
-	.balign 8
-gdt:
-	.quad 0
-	.quad 0x00cf9b000000ffff	/* flat code */
-	.quad 0x00cf93000000ffff	/* flat data */
-gdt_pointer:
-	.word 23
-	.long gdt
-idt_pointer:
-	.word 256 * 8 - 1
-	.long idt
+	FLAT_TABLES
 
 	.bss
 	.balign 4
