@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tools/appliance.h"
+#include "vmm/error.h"
 #include "vmm/terminal.h"
 
 /* The order is the one that --help shows; one line each. */
@@ -71,17 +72,7 @@ int command_bad_option(const struct command *cmd, char **argv, int opt)
 
 int command_status(int code)
 {
-    switch (code) {
-    case -EINVAL:
-    case -ENOEXEC:
-    case -E2BIG:
-    case -EFBIG:
-    case -ERANGE:
-    case -ENAMETOOLONG:
-        return STATUS_USAGE;
-    default:
-        return STATUS_FAILED;
-    }
+    return error_is_usage(code) ? STATUS_USAGE : STATUS_FAILED;
 }
 
 int command_help(const struct command *cmd)

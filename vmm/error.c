@@ -18,7 +18,7 @@ int error_set(struct error *err, int code, const char *fmt, ...)
     return code;
 }
 
-int error_of_kernel(int code)
+bool error_is_usage(int code)
 {
     switch (code) {
     case -EINVAL:
@@ -27,8 +27,13 @@ int error_of_kernel(int code)
     case -EFBIG:
     case -ERANGE:
     case -ENAMETOOLONG:
-        return -EIO;
+        return true;
     default:
-        return code;
+        return false;
     }
+}
+
+int error_of_kernel(int code)
+{
+    return error_is_usage(code) ? -EIO : code;
 }

@@ -6,6 +6,8 @@
 #ifndef TWOFOLD_VMM_ERROR_H
 #define TWOFOLD_VMM_ERROR_H
 
+#include <stdbool.h>
+
 struct error {
     char text[512];
 };
@@ -17,6 +19,9 @@ struct error {
  */
 int error_set(struct error *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* True when `code`, a negative errno, blames what the user asked for: exit status 2. */
+bool error_is_usage(int code);
 
 /*
  * What the kernel said of a call whose arguments are ours, as a code to return: -EINVAL and the
