@@ -118,10 +118,10 @@ $(BUILD)/tests/fuzz/fuzz_measure: tools/measure_view.c tools/measure_read.c tool
 BENCH_SRC := $(wildcard tests/bench/*.c)
 BENCH_BIN := $(if $(BENCH_SRC),$(BUILD)/tests/bench/bench)
 
-$(BUILD)/tests/bench/bench: $(BENCH_SRC) $(wildcard tests/bench/*.h) $(LIB)
+$(BUILD)/tests/bench/bench: $(BENCH_SRC) tools/measure_stats.c $(wildcard tests/bench/*.h) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  BENCH   $@"
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $(BENCH_SRC) $(LDFLAGS) $(LIB) $(LDLIBS) -lm
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $(filter %.c,$^) $(LDFLAGS) $(LIB) $(LDLIBS) -lm
 
 .PHONY: tests fuzzers check check-full check-build lint bench demo format fuzz
 tests: $(UNIT_BIN) $(TEST_KERNELS)

@@ -1,8 +1,8 @@
 #include "bench.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+
+#include "tools/measure.h"
 
 void sample_add(struct samples *s, double value)
 {
@@ -10,37 +10,11 @@ void sample_add(struct samples *s, double value)
         s->value[s->n++] = value;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* Linear interpolation between the two nearest ranks. */
-static double quantile(const double *sorted, size_t n, double q)
-{
-    double at = q * (double)(n - 1);
-    size_t i = (size_t)at;
-
-    if (i + 1 >= n)
-        return sorted[n - 1];
-    return sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]);
-}
-
 struct summary summarize(const struct samples *s)
 {
-    double sorted[SAMPLES_MAX];
-    struct summary r = { .n = s->n };
+    struct measure_summary m = measure_summarize(s->value, s->n);
 
-    if (s->n == 0)
-        return r;
-    memcpy(sorted, s->value, s->n * sizeof(sorted[0]));
-    qsort(sorted, s->n, sizeof(sorted[0]), by_value);
-    r.median = quantile(sorted, s->n, 0.5);
-    r.low = quantile(sorted, s->n, 0.25);
-    r.high = quantile(sorted, s->n, 0.75);
-    return r;
+    return (struct summary){ .median = m.median, .low = m.q1, .high = m.q3, .n = s->n };
 }
 
 void print_row(const char *name, const struct samples *s, const char *unit)
